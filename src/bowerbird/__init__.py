@@ -1,0 +1,1 @@
+"""Voices from pieces of other voices: a bench for zero-shot voice conversion."""

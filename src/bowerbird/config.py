@@ -1,0 +1,333 @@
+"""The study's configuration: one frozen model a section, the only place where a default stands.
+
+``load_config`` merges files (later ones override, ``null`` removes a key), checks names, types and ranges, and turns every
+mistake into one line in the configuration's own words. Fields say their unit; whatever does not change the bytes
+of an artifact (threads, devices, batch sizes of extraction) is in ``runtime`` and nowhere else.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+import yaml
+from pydantic import Field
+
+from bowerbird.artifacts import BowerbirdError
+from bowerbird.experiments import Experiment, Section
+
+Name = str
+
+
+class CorpusConfig(Section):
+    """Where the speech is, how it is split, what is refused."""
+
+    kind: Literal["table", "folder", "kaldi", "librispeech", "libritts", "vctk", "mls"] = Field(
+        "table", description="layout of the corpus on disk"
+    )
+    path: str = Field("bundled:demo", description="folder, table or Kaldi directory; bundled:demo is the shipped corpus")
+    audio_root: str = Field("", description="folder that relative paths of a table start from; default: the table's own")
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="kind table: our column name -> the table's column name, where they differ"
+    )
+    language: str = Field("en", description="language of utterances that do not name one (BCP 47)")
+    microphone: Literal["mic1", "mic2"] = Field("mic1", description="kind vctk: which microphone")
+    subsets: list[str] = Field(default_factory=list, description="subfolders to read (train-clean-100 ...); empty: all")
+    num_shards: int = Field(2, ge=1, description="audio, features and pairs are made in this many jobs")
+    valid_speakers: float = Field(0.05, ge=0, lt=1, description="fraction of speakers in valid (where the corpus names no split)")
+    test_speakers: float = Field(0.1, ge=0, lt=1, description="fraction of speakers in test (where the corpus names no split)")
+    split_seed: int = Field(0, ge=0, description="changes which speakers are in which split")
+    trim_silence: bool = Field(False, description="cut leading and trailing silence (Silero VAD)")
+    min_duration_s: float = Field(0.5, ge=0, description="shorter files are refused, seconds")
+    max_duration_s: float = Field(60.0, gt=0, description="longer files are refused, seconds")
+    max_clipped_fraction: float = Field(0.01, ge=0, le=1, description="share of samples at full scale before a file is refused")
+    max_rejected_fraction: float = Field(0.05, ge=0, le=1, description="share of refused files before the run stops")
+    require_text: bool = Field(False, description="refuse utterances without a transcript")
+
+
+class FeaturesConfig(Section):
+    """Self-supervised features of one layer (WavLM, HuBERT, wav2vec 2.0)."""
+
+    encoder: str = Field("bundled:nano-encoder", description="hub id, local directory, or bundled:nano-encoder")
+    revision: str = Field("", description="commit of a hub id; pin it for published work")
+    layer: int = Field(4, ge=0, description="transformer layer whose output is kept; 0 is its input")
+    normalize_input: bool = Field(False, description="zero mean, unit variance per utterance (published VC systems: no)")
+    padding: Literal["none", "centre"] = Field(
+        "none", description="none: (n - 80) // 320 frames as the model gives; centre: 40 zeros each side, n // 320 frames"
+    )
+    max_window_s: float = Field(30.0, gt=1, description="longer utterances go through in overlapping windows of this length")
+    overlap_s: float = Field(2.0, ge=0.2, description="overlap of those windows, seconds")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="of the forward pass; bfloat16 needs a GPU that has it")
+
+
+class CodebookConfig(Section):
+    """K-means over features."""
+
+    features: Name = Field("nano", description="name in `features`")
+    num_codes: int = Field(256, ge=2, le=65536, description="number of clusters K")
+    sample_frames: int = Field(200_000, ge=100, description="frames drawn from the training split to fit on")
+    init: Literal["kmeans++", "random"] = Field("kmeans++", description="how centroids start")
+    restarts: int = Field(1, ge=1, description="fits; the one of lowest inertia is kept")
+    iterations: int = Field(25, ge=1, description="Lloyd iterations a fit")
+    assignment: Literal["cosine", "euclidean"] = Field(
+        "cosine", description="look-up of a frame's code (QR-VC: cosine; the un-normalised centroid is returned)"
+    )
+    seed: int = Field(0, ge=0, description="of the sample and of the start")
+
+
+class PairsConfig(Section):
+    """Synthetic training pairs: each frame of a target utterance with its k nearest frames of a donor speaker."""
+
+    features: Name = Field("nano", description="name in `features`")
+    k: int = Field(4, ge=1, le=64, description="neighbours a frame")
+    method: Literal["nearest", "random", "shuffled"] = Field(
+        "nearest", description="nearest: cosine kNN; random: any frames of the donor; shuffled: the kNN result in random time order"
+    )
+    donors_per_utterance: int = Field(1, ge=1, description="donor speakers of each target utterance")
+    donor_gender: Literal["any", "same", "cross"] = Field("any", description="gender of donors relative to the target")
+    donor_language: Literal["any", "same", "other"] = Field("any", description="language of donors relative to the target")
+    pool: Literal["speaker", "chapter"] = Field("speaker", description="donor pool: all of a speaker, or one chapter of them")
+    same_speaker: bool = Field(False, description="donor = the target's own other utterances (prematching, as kNN-VC's vocoder)")
+    min_pool_s: float = Field(5.0, ge=0, description="speakers with less speech are no donors, seconds")
+    max_pool_s: float = Field(0.0, ge=0, description="at most this much of a donor's speech, seconds; 0: all")
+    seed: int = Field(0, ge=0, description="of the choice of donors and of random pairings")
+
+
+class TrialsConfig(Section):
+    """Which source is converted to which target, and what the system may hear of the target."""
+
+    split: Literal["train", "valid", "test"] = Field("test", description="speakers come from this split")
+    sources_per_speaker: int = Field(4, ge=1, description="source utterances of each speaker")
+    targets_per_source: int = Field(2, ge=1, description="target speakers of each source utterance")
+    reference_s: float = Field(10.0, gt=0, description="speech of the target the system may hear, seconds (whole utterances)")
+    cross_gender: Literal["any", "same", "cross"] = Field("any", description="gender of the target relative to the source")
+    seed: int = Field(0, ge=0, description="of the choice of sources and targets")
+
+
+class TrainingConfig(Section):
+    """The training loop's housekeeping; none of it changes the weights."""
+
+    checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
+    keep_checkpoints: int = Field(2, ge=1, description="checkpoints kept")
+    log_every: int = Field(20, ge=1, description="steps between lines of metrics")
+    audio_samples: int = Field(2, ge=0, description="validation utterances written to TensorBoard as audio")
+
+
+class ConversionConfig(Section):
+    """How converted waveforms are written."""
+
+    loudness: Literal["source", "none"] = Field("source", description="source: RMS of the source utterance; none: as the system gives it")
+    max_chunk_s: float = Field(20.0, gt=1, description="longer inputs are vocoded in overlapping chunks, seconds")
+
+
+class EvaluationConfig(Section):
+    """Models that judge. Every score row names them."""
+
+    asr: str = Field("pocketsphinx", description="pocketsphinx, or a transformers Whisper/CTC directory or hub id")
+    asr_revision: str = Field("", description="commit of a hub id")
+    normalizer: Literal["whisper-english", "whisper-basic"] = Field("whisper-english", description="of transcripts before WER and CER")
+    closed_set: bool = Field(True, description="also recognise which of the trials' sentences was said (pocketsphinx grammar)")
+    verifier: str = Field("resemblyzer", description="speaker encoder: resemblyzer, or an ECAPA directory")
+    quality: bool = Field(True, description="DNSMOS P.835 and P.808")
+    prosody: bool = Field(True, description="F0 by swift-f0, voiced frames of both, log-F0 correlation")
+    bootstrap: int = Field(1000, ge=100, description="bootstrap replicates of each interval")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of intervals")
+    seed: int = Field(0, ge=0, description="of the bootstrap")
+
+
+class ReportConfig(Section):
+    """The static report."""
+
+    title: str = Field("bowerbird", description="heading of the page")
+    players: int = Field(12, ge=0, description="trials shown with players and spectrograms")
+
+
+class RuntimeConfig(Section):
+    """How things run here. Nothing in this section changes the bytes of an artifact, and changing it re-plans nothing."""
+
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1 ...; auto takes a GPU where there is one")
+    threads: int = Field(1, ge=1, description="CPU threads a job")
+    batch_s: float = Field(60.0, gt=0, description="audio in one batch of feature extraction, seconds")
+    workers: int = Field(0, ge=0, description="batch-loading processes of training; 0: none")
+    gpus: int = Field(1, ge=0, description="GPUs of a training job; above 1 it runs under torchrun")
+
+
+class Config(Section):
+    """A study."""
+
+    run: str = Field("demo", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="results go to <results>/<run>/")
+    results: str = Field("results", description="folder of all runs")
+    corpus: CorpusConfig = Field(default_factory=CorpusConfig, description="where the speech is")
+    features: dict[Name, FeaturesConfig] = Field(default_factory=dict, description="variants by name")
+    codebook: dict[Name, CodebookConfig] = Field(default_factory=dict, description="variants by name")
+    pairs: dict[Name, PairsConfig] = Field(default_factory=dict, description="variants by name")
+    trials: TrialsConfig = Field(default_factory=TrialsConfig, description="what is converted")
+    training: TrainingConfig = Field(default_factory=TrainingConfig, description="the loop's housekeeping")
+    experiments: dict[Name, Experiment] = Field(default_factory=dict, description="systems and what differs from their defaults")
+    conversion: ConversionConfig = Field(default_factory=ConversionConfig, description="how waveforms are written")
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="who judges")
+    report: ReportConfig = Field(default_factory=ReportConfig, description="the page")
+    runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description="how things run here")
+
+    @pydantic.model_validator(mode="after")
+    def _references_exist(self) -> Config:
+        """Every name a section uses must be defined in the section that owns it."""
+        for kind in ("codebook", "pairs"):
+            for name, section in getattr(self, kind).items():
+                _must_be_defined(f"{kind}.{name}.features", section.features, "features", self.features)
+        for name, experiment in self.experiments.items():
+            for field, owner in (("features", self.features), ("codebook", self.codebook), ("pairs", self.pairs)):
+                value = getattr(experiment, field, "")
+                if value:
+                    _must_be_defined(f"experiments.{name}.{field}", value, field, owner)
+            vocoder = getattr(experiment, "vocoder", "")
+            if isinstance(vocoder, str) and vocoder and not vocoder.startswith("bundled:"):
+                _must_be_defined(f"experiments.{name}.vocoder", vocoder, "experiments", self.experiments)
+            for stage, other in getattr(experiment, "reuse", {}).items():
+                _must_be_defined(f"experiments.{name}.reuse.{stage}", other, "experiments", self.experiments)
+        for name in (*self.features, *self.codebook, *self.pairs, *self.experiments):
+            if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
+                raise ValueError(f"{name!r}: a variant's name becomes a folder; use letters, digits, '-', '_' and '.'")
+        return self
+
+
+def _must_be_defined(where: str, name: str, section: str, defined: Iterable[str]) -> None:
+    if name not in defined:
+        raise ValueError(f"{where}: {name!r} is not defined in `{section}`{_nearest(name, defined)}")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(known)}" if known else "; nothing is defined there"
+
+
+def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """``overlay`` over ``base``, recursively; ``None`` removes a key; dotted keys reach into sections."""
+    result = dict(base)
+    for key, value in overlay.items():
+        if "." in key:
+            head, _, rest = key.partition(".")
+            value, key = {rest: value}, head
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, Mapping):
+            below = result.get(key)
+            result[key] = merge(below if isinstance(below, Mapping) else {}, value)
+        else:
+            result[key] = value
+    return result
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML that refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=deep)
+            if key in seen:
+                raise BowerbirdError(f"line {key_node.start_mark.line + 1}: key {key!r} is given twice")
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """A YAML mapping from a file, with errors that name file and line."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise BowerbirdError(f"{path}: cannot be read ({error.strerror})") from error
+    try:
+        loaded = yaml.load(text, _UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+    except BowerbirdError as error:
+        raise BowerbirdError(f"{path}: {error}") from None
+    except yaml.YAMLError as error:
+        raise BowerbirdError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise BowerbirdError(f"{path}: a configuration is a mapping of sections, this is a {type(loaded).__name__}")
+    return loaded
+
+
+def load_config(files: Sequence[str | os.PathLike[str]] = (), overrides: Mapping[str, Any] | None = None) -> Config:
+    """Merge ``files`` in order, then ``overrides``, and check the result."""
+    merged: dict[str, Any] = {}
+    for path in files:
+        merged = merge(merged, read_yaml(path))
+    return parse_config(merge(merged, overrides or {}))
+
+
+def parse_config(values: Mapping[str, Any]) -> Config:
+    """Check a merged mapping; every mistake found is one line of the error."""
+    try:
+        return Config.model_validate(merge({}, values))
+    except pydantic.ValidationError as error:
+        lines = [_explain(item) for item in error.errors()]
+        raise BowerbirdError("configuration: " + "\n               ".join(lines)) from None
+
+
+def _explain(error: Mapping[str, Any]) -> str:
+    """One pydantic error in the configuration's own words."""
+    tags = {"knnvc", "vocoder", "anchor", "palindromic", "qrvc", "takin", "stepback"}
+    location = [str(part) for part in error["loc"]]
+    if len(location) > 2 and location[0] == "experiments" and location[2] in tags:
+        del location[2]
+    where = ".".join(location)
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown key{_nearest(location[-1], _known_keys(location[:-1]))}"
+    if error["type"] == "union_tag_invalid":
+        return f"{where}.system: {error['ctx']['tag']!r} is no system; known: {error['ctx']['expected_tags']}"
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    return f"{where} = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def _known_keys(location: Sequence[str]) -> list[str]:
+    """Field names of the section at ``location`` (variant names are skipped over)."""
+    model: Any = Config
+    for part in location:
+        fields = getattr(model, "model_fields", None)
+        if fields is None or part not in fields:
+            continue
+        annotation = fields[part].annotation
+        arguments = getattr(annotation, "__args__", ())
+        model = arguments[1] if getattr(annotation, "__origin__", None) is dict else annotation
+    if hasattr(model, "model_fields"):
+        return list(model.model_fields)
+    from bowerbird.experiments import EXPERIMENT_MODELS
+
+    return sorted({name for member in EXPERIMENT_MODELS for name in member.model_fields})
+
+
+def dump_config(config: Config) -> str:
+    """The resolved configuration as YAML, defaults included."""
+    return yaml.safe_dump(json.loads(config.model_dump_json()), sort_keys=False, allow_unicode=True, width=110)
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON schema of the configuration, for editors."""
+    schema = Config.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "bowerbird study"
+    return schema
+
+
+def bundled(spec: str) -> str:
+    """Resolve ``bundled:NAME`` to its folder inside the package; anything else is returned as it is."""
+    if not spec.startswith("bundled:"):
+        return spec
+    assets = Path(__file__).parent / "assets"
+    folder = assets / spec.removeprefix("bundled:")
+    if not folder.exists():
+        known = sorted(p.name for p in assets.iterdir() if p.is_dir())
+        raise BowerbirdError(f"{spec}: nothing bundled under that name{_nearest(folder.name, known)}")
+    return str(folder)

@@ -1,0 +1,74 @@
+"""Every path below ``results/<run>/``: who knows the noun knows the path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bowerbird.config import Config
+
+
+class Layout:
+    """Paths of one run. ``Layout("results/demo").features("nano", 3)`` is ``results/demo/features/nano/shard-0003.npy``."""
+
+    def __init__(self, root: str | Path, num_shards: int = 1) -> None:
+        self.root, self.num_shards = Path(root), num_shards
+
+    @classmethod
+    def of(cls, config: Config) -> Layout:
+        return cls(Path(config.results) / config.run, config.corpus.num_shards)
+
+    @staticmethod
+    def shard(number: int | str) -> str:
+        return f"shard-{int(number):04d}.npy"
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        return self.root / "corpus" / "manifest.parquet"
+
+    @property
+    def rejected(self) -> Path:
+        return self.root / "corpus" / "rejected.parquet"
+
+    @property
+    def trials(self) -> Path:
+        return self.root / "corpus" / "trials.parquet"
+
+    def audio(self, number: int | str) -> Path:
+        return self.root / "corpus" / "audio" / self.shard(number)
+
+    def features(self, name: str, number: int | str) -> Path:
+        return self.root / "features" / name / self.shard(number)
+
+    def codebook(self, name: str) -> Path:
+        return self.root / "codebook" / name / "centroids.safetensors"
+
+    def units(self, name: str, number: int | str) -> Path:
+        return self.root / "codebook" / name / "units" / self.shard(number)
+
+    def pairs(self, name: str, number: int | str) -> Path:
+        return self.root / "pairs" / name / self.shard(number)
+
+    def model(self, experiment: str, stage: str) -> Path:
+        return self.root / "training" / experiment / stage
+
+    def conversion(self, experiment: str) -> Path:
+        return self.root / "conversion" / experiment / "trials.parquet"
+
+    def scores(self, experiment: str, family: str) -> Path:
+        return self.root / "evaluation" / experiment / f"{family}.parquet"
+
+    @property
+    def summary(self) -> Path:
+        return self.root / "evaluation" / "summary.parquet"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report" / "index.html"
+
+    def all_shards(self, what: str, *names: str) -> list[Path]:
+        """All shards of one artifact: ``all_shards("features", "nano")``."""
+        return [getattr(self, what)(*names, number) for number in range(self.num_shards)]
