@@ -2,8 +2,8 @@
 
 Two records go with every artifact:
 
-* its **identity** (stage, version, parameters, digests of its inputs) is written *into* the file, and depends on nothing
-  but what determines the bytes: the same study made twice gives the same files, byte for byte;
+* its **identity** (stage, version, parameters, digests of its inputs) is written *into* the file, and depends on
+  nothing but what determines the bytes: the same study made twice gives the same files, byte for byte;
 * its **run record** (when, where, how long, library versions, git revision, peak memory) lies beside it as
   ``<name>.run.json`` and is never part of a comparison.
 """
@@ -189,7 +189,7 @@ def library_versions() -> dict[str, str]:
 
 
 def git_revision() -> str:
-    """Commit of the checkout this package runs from, with ``+`` if it has uncommitted changes; "" outside a checkout."""
+    """Commit of the checkout this package runs from, ``+`` where it has uncommitted changes; "" outside one."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return ""

@@ -1,7 +1,7 @@
 """The study's configuration: one frozen model a section, the only place where a default stands.
 
-``load_config`` merges files (later ones override, ``null`` removes a key), checks names, types and ranges, and turns every
-mistake into one line in the configuration's own words. Fields say their unit; whatever does not change the bytes
+``load_config`` merges files (later ones override, ``null`` removes a key), checks names, types and ranges, and turns
+every mistake into one line in the configuration's own words. Fields say their unit; whatever does not change the bytes
 of an artifact (threads, devices, batch sizes of extraction) is in ``runtime`` and nowhere else.
 """
 
@@ -10,6 +10,8 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
+import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -30,8 +32,12 @@ class CorpusConfig(Section):
     kind: Literal["table", "folder", "kaldi", "librispeech", "libritts", "vctk", "mls"] = Field(
         "table", description="layout of the corpus on disk"
     )
-    path: str = Field("bundled:demo", description="folder, table or Kaldi directory; bundled:demo is the shipped corpus")
-    audio_root: str = Field("", description="folder that relative paths of a table start from; default: the table's own")
+    path: str = Field(
+        "bundled:demo", description="folder, table or Kaldi directory; bundled:demo is the shipped corpus"
+    )
+    audio_root: str = Field(
+        "", description="folder that relative paths of a table start from; default: the table's own"
+    )
     columns: dict[str, str] = Field(
         default_factory=dict, description="kind table: our column name -> the table's column name, where they differ"
     )
@@ -39,13 +45,19 @@ class CorpusConfig(Section):
     microphone: Literal["mic1", "mic2"] = Field("mic1", description="kind vctk: which microphone")
     subsets: list[str] = Field(default_factory=list, description="subfolders to read (train-clean-100 ...); empty: all")
     num_shards: int = Field(2, ge=1, description="audio, features and pairs are made in this many jobs")
-    valid_speakers: float = Field(0.05, ge=0, lt=1, description="fraction of speakers in valid (where the corpus names no split)")
-    test_speakers: float = Field(0.1, ge=0, lt=1, description="fraction of speakers in test (where the corpus names no split)")
+    valid_speakers: float = Field(
+        0.05, ge=0, lt=1, description="fraction of speakers in valid (where the corpus names no split)"
+    )
+    test_speakers: float = Field(
+        0.1, ge=0, lt=1, description="fraction of speakers in test (where the corpus names no split)"
+    )
     split_seed: int = Field(0, ge=0, description="changes which speakers are in which split")
     trim_silence: bool = Field(False, description="cut leading and trailing silence (Silero VAD)")
     min_duration_s: float = Field(0.5, ge=0, description="shorter files are refused, seconds")
     max_duration_s: float = Field(60.0, gt=0, description="longer files are refused, seconds")
-    max_clipped_fraction: float = Field(0.01, ge=0, le=1, description="share of samples at full scale before a file is refused")
+    max_clipped_fraction: float = Field(
+        0.01, ge=0, le=1, description="share of samples at full scale before a file is refused"
+    )
     max_rejected_fraction: float = Field(0.05, ge=0, le=1, description="share of refused files before the run stops")
     require_text: bool = Field(False, description="refuse utterances without a transcript")
 
@@ -56,13 +68,20 @@ class FeaturesConfig(Section):
     encoder: str = Field("bundled:nano-encoder", description="hub id, local directory, or bundled:nano-encoder")
     revision: str = Field("", description="commit of a hub id; pin it for published work")
     layer: int = Field(4, ge=0, description="transformer layer whose output is kept; 0 is its input")
-    normalize_input: bool = Field(False, description="zero mean, unit variance per utterance (published VC systems: no)")
-    padding: Literal["none", "centre"] = Field(
-        "none", description="none: (n - 80) // 320 frames as the model gives; centre: 40 zeros each side, n // 320 frames"
+    normalize_input: bool = Field(
+        False, description="zero mean, unit variance per utterance (published VC systems: no)"
     )
-    max_window_s: float = Field(30.0, gt=1, description="longer utterances go through in overlapping windows of this length")
+    padding: Literal["none", "centre"] = Field(
+        "none",
+        description="none: (n - 80) // 320 frames as the model gives; centre: 40 zeros each side, n // 320 frames",
+    )
+    max_window_s: float = Field(
+        30.0, gt=1, description="longer utterances go through in overlapping windows of this length"
+    )
     overlap_s: float = Field(2.0, ge=0.2, description="overlap of those windows, seconds")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="of the forward pass; bfloat16 needs a GPU that has it")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of the forward pass; bfloat16 needs a GPU that has it"
+    )
 
 
 class CodebookConfig(Section):
@@ -86,13 +105,20 @@ class PairsConfig(Section):
     features: Name = Field("nano", description="name in `features`")
     k: int = Field(4, ge=1, le=64, description="neighbours a frame")
     method: Literal["nearest", "random", "shuffled"] = Field(
-        "nearest", description="nearest: cosine kNN; random: any frames of the donor; shuffled: the kNN result in random time order"
+        "nearest",
+        description="nearest: cosine kNN; random: any frames of the donor; shuffled: the kNN result out of order",
     )
     donors_per_utterance: int = Field(1, ge=1, description="donor speakers of each target utterance")
     donor_gender: Literal["any", "same", "cross"] = Field("any", description="gender of donors relative to the target")
-    donor_language: Literal["any", "same", "other"] = Field("any", description="language of donors relative to the target")
-    pool: Literal["speaker", "chapter"] = Field("speaker", description="donor pool: all of a speaker, or one chapter of them")
-    same_speaker: bool = Field(False, description="donor = the target's own other utterances (prematching, as kNN-VC's vocoder)")
+    donor_language: Literal["any", "same", "other"] = Field(
+        "any", description="language of donors relative to the target"
+    )
+    pool: Literal["speaker", "chapter"] = Field(
+        "speaker", description="donor pool: all of a speaker, or one chapter of them"
+    )
+    same_speaker: bool = Field(
+        False, description="donor = the target's own other utterances (prematching, as kNN-VC's vocoder)"
+    )
     min_pool_s: float = Field(5.0, ge=0, description="speakers with less speech are no donors, seconds")
     max_pool_s: float = Field(0.0, ge=0, description="at most this much of a donor's speech, seconds; 0: all")
     seed: int = Field(0, ge=0, description="of the choice of donors and of random pairings")
@@ -104,8 +130,12 @@ class TrialsConfig(Section):
     split: Literal["train", "valid", "test"] = Field("test", description="speakers come from this split")
     sources_per_speaker: int = Field(4, ge=1, description="source utterances of each speaker")
     targets_per_source: int = Field(2, ge=1, description="target speakers of each source utterance")
-    reference_s: float = Field(10.0, gt=0, description="speech of the target the system may hear, seconds (whole utterances)")
-    cross_gender: Literal["any", "same", "cross"] = Field("any", description="gender of the target relative to the source")
+    reference_s: float = Field(
+        10.0, gt=0, description="speech of the target the system may hear, seconds (whole utterances)"
+    )
+    cross_gender: Literal["any", "same", "cross"] = Field(
+        "any", description="gender of the target relative to the source"
+    )
     seed: int = Field(0, ge=0, description="of the choice of sources and targets")
 
 
@@ -121,7 +151,9 @@ class TrainingConfig(Section):
 class ConversionConfig(Section):
     """How converted waveforms are written."""
 
-    loudness: Literal["source", "none"] = Field("source", description="source: RMS of the source utterance; none: as the system gives it")
+    loudness: Literal["source", "none"] = Field(
+        "source", description="source: RMS of the source utterance; none: as the system gives it"
+    )
     max_chunk_s: float = Field(20.0, gt=1, description="longer inputs are vocoded in overlapping chunks, seconds")
 
 
@@ -130,8 +162,12 @@ class EvaluationConfig(Section):
 
     asr: str = Field("pocketsphinx", description="pocketsphinx, or a transformers Whisper/CTC directory or hub id")
     asr_revision: str = Field("", description="commit of a hub id")
-    normalizer: Literal["whisper-english", "whisper-basic"] = Field("whisper-english", description="of transcripts before WER and CER")
-    closed_set: bool = Field(True, description="also recognise which of the trials' sentences was said (pocketsphinx grammar)")
+    normalizer: Literal["whisper-english", "whisper-basic"] = Field(
+        "whisper-english", description="of transcripts before WER and CER"
+    )
+    closed_set: bool = Field(
+        True, description="also recognise which of the trials' sentences was said (pocketsphinx grammar)"
+    )
     verifier: str = Field("resemblyzer", description="speaker encoder: resemblyzer, or an ECAPA directory")
     quality: bool = Field(True, description="DNSMOS P.835 and P.808")
     prosody: bool = Field(True, description="F0 by swift-f0, voiced frames of both, log-F0 correlation")
@@ -148,7 +184,7 @@ class ReportConfig(Section):
 
 
 class RuntimeConfig(Section):
-    """How things run here. Nothing in this section changes the bytes of an artifact, and changing it re-plans nothing."""
+    """How things run here. Nothing in this section changes the bytes of an artifact, changing it re-plans nothing."""
 
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 ...; auto takes a GPU where there is one")
     threads: int = Field(1, ge=1, description="CPU threads a job")
@@ -168,7 +204,9 @@ class Config(Section):
     pairs: dict[Name, PairsConfig] = Field(default_factory=dict, description="variants by name")
     trials: TrialsConfig = Field(default_factory=TrialsConfig, description="what is converted")
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="the loop's housekeeping")
-    experiments: dict[Name, Experiment] = Field(default_factory=dict, description="systems and what differs from their defaults")
+    experiments: dict[Name, Experiment] = Field(
+        default_factory=dict, description="systems and what differs from their defaults"
+    )
     conversion: ConversionConfig = Field(default_factory=ConversionConfig, description="how waveforms are written")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="who judges")
     report: ReportConfig = Field(default_factory=ReportConfig, description="the page")
@@ -191,8 +229,8 @@ class Config(Section):
             for stage, other in getattr(experiment, "reuse", {}).items():
                 _must_be_defined(f"experiments.{name}.reuse.{stage}", other, "experiments", self.experiments)
         for name in (*self.features, *self.codebook, *self.pairs, *self.experiments):
-            if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
-                raise ValueError(f"{name!r}: a variant's name becomes a folder; use letters, digits, '-', '_' and '.'")
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+                raise ValueError(f"{name!r}: a variant's name becomes a folder; use letters, digits, '-' and '_'")
         return self
 
 
@@ -246,7 +284,7 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     except OSError as error:
         raise BowerbirdError(f"{path}: cannot be read ({error.strerror})") from error
     try:
-        loaded = yaml.load(text, _UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+        loaded = yaml.load(text, _UniqueKeyLoader)
     except BowerbirdError as error:
         raise BowerbirdError(f"{path}: {error}") from None
     except yaml.YAMLError as error:
@@ -292,20 +330,20 @@ def _explain(error: Mapping[str, Any]) -> str:
 
 
 def _known_keys(location: Sequence[str]) -> list[str]:
-    """Field names of the section at ``location`` (variant names are skipped over)."""
-    model: Any = Config
+    """Field names of the section at ``location`` (names of variants are skipped over)."""
+    models: list[Any] = [Config]
     for part in location:
-        fields = getattr(model, "model_fields", None)
-        if fields is None or part not in fields:
-            continue
-        annotation = fields[part].annotation
-        arguments = getattr(annotation, "__args__", ())
-        model = arguments[1] if getattr(annotation, "__origin__", None) is dict else annotation
-    if hasattr(model, "model_fields"):
-        return list(model.model_fields)
-    from bowerbird.experiments import EXPERIMENT_MODELS
+        fields = [m.model_fields[part].annotation for m in models if part in getattr(m, "model_fields", {})]
+        if fields:
+            models = [m for annotation in fields for m in _models_of(annotation)]
+    return sorted({name for m in models for name in m.model_fields})
 
-    return sorted({name for member in EXPERIMENT_MODELS for name in member.model_fields})
+
+def _models_of(annotation: Any) -> list[Any]:
+    """The models inside an annotation: ``Model``, ``dict[str, Model]`` or a union of models."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [m for argument in typing.get_args(annotation) for m in _models_of(argument)]
 
 
 def dump_config(config: Config) -> str:

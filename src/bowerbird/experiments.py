@@ -6,6 +6,7 @@ Torch-free on purpose: the workflow reads this at every start. The models behind
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
@@ -34,11 +35,15 @@ class StageOptions(Section):
 class VocoderStage(StageOptions):
     """Features to waveform: HiFi-GAN with the kNN-VC configuration, or a size for two cores."""
 
-    generator: Literal["hifigan", "hifigan-nano", "vocos-nano"] = Field("hifigan", description="hifigan: kNN-VC's, 16.53 M parameters")
+    generator: Literal["hifigan", "hifigan-nano", "vocos-nano"] = Field(
+        "hifigan", description="hifigan: kNN-VC's, 16.53 M parameters"
+    )
     losses: Literal["knnvc", "palindromic"] = Field(
         "knnvc", description="knnvc: 45 mel + feature matching + LSGAN; palindromic: MR-STFT + LSGAN"
     )
-    adversarial_from: int = Field(0, ge=0, description="step at which the discriminators join; before it, reconstruction only")
+    adversarial_from: int = Field(
+        0, ge=0, description="step at which the discriminators join; before it, reconstruction only"
+    )
     segment_frames: int = Field(24, ge=4, description="frames of a training crop (20 ms each)")
     learning_rate: float = Field(2.0e-4, gt=0, description="of both AdamW optimisers")
     beta1: float = Field(0.8, ge=0, lt=1, description="AdamW")
@@ -56,19 +61,23 @@ class ExperimentBase(Section):
     trains_on: ClassVar[dict[str, tuple[str, ...]]] = {}  # stage -> artifacts it reads
     converts_with: ClassVar[tuple[str, ...]] = ()  # what conversion reads besides manifest, audio and trials
 
-    reuse: dict[str, str] = Field(default_factory=dict, description="stage -> experiment whose model is taken instead of training one")
+    reuse: dict[str, str] = Field(
+        default_factory=dict, description="stage -> experiment whose model is taken instead of training one"
+    )
 
 
 class VocoderExperiment(ExperimentBase):
     """The shared vocoder: features of one layer to 16 kHz speech. Its conversion is copy synthesis of the source."""
 
     stages: ClassVar = ("vocoder",)
-    trains_on: ClassVar = {"vocoder": ("features", "audio")}
+    trains_on: ClassVar = {"vocoder": ("features", "audio", "pairs?")}
     converts_with: ClassVar = ("features",)
 
     system: Literal["vocoder"] = "vocoder"
     features: str = Field("nano", description="name in `features`")
-    pairs: str = Field("", description="prematched training: a variant of `pairs` with same_speaker: true; default: real features")
+    pairs: str = Field(
+        "", description="prematched training: a variant of `pairs` with same_speaker: true; default: real features"
+    )
     vocoder: VocoderStage = Field(default_factory=VocoderStage, description="training stage")
 
 
@@ -81,7 +90,9 @@ class KnnvcExperiment(ExperimentBase):
     features: str = Field("nano", description="name in `features`")
     vocoder: str = Field("vocoder", description="experiment that trains the vocoder, or bundled:NAME")
     k: int = Field(4, ge=1, description="neighbours averaged")
-    retrieval: Literal["nearest", "random"] = Field("nearest", description="random: the control that ignores the source's content")
+    retrieval: Literal["nearest", "random"] = Field(
+        "nearest", description="random: the control that ignores the source's content"
+    )
 
 
 class AnchorExperiment(ExperimentBase):
@@ -92,7 +103,7 @@ class AnchorExperiment(ExperimentBase):
     system: Literal["anchor"] = "anchor"
     anchor: Literal["ground-truth", "heldout-target", "random-speaker"] = Field(
         "ground-truth",
-        description="ground-truth: the source itself; heldout-target: other speech of the target; random-speaker: of a third speaker",
+        description="the source itself; other speech of the target; speech of a third speaker",
     )
 
 
@@ -103,3 +114,21 @@ Experiment = Annotated[VocoderExperiment | KnnvcExperiment | AnchorExperiment, F
 def stage_options(experiment: Any, stage: str) -> StageOptions:
     """The options of one training stage of an experiment."""
     return getattr(experiment, stage)
+
+
+def stage_params(experiment: Any, stage: str) -> str:
+    """What one training stage depends on, as one line of JSON: the system and the stage's own options."""
+    return _one_line({"system": experiment.system, stage: stage_options(experiment, stage).model_dump()})
+
+
+def conversion_params(experiment: Any) -> str:
+    """What conversion depends on, as one line of JSON: the system and its options outside training stages.
+
+    Names of variants (`features`, `vocoder` ...) are left out: what they name comes as input files.
+    """
+    names = {"features", "codebook", "pairs", "vocoder", "reuse", *experiment.stages}
+    return _one_line({k: v for k, v in experiment.model_dump().items() if k not in names})
+
+
+def _one_line(value: dict[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

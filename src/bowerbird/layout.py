@@ -8,7 +8,7 @@ from bowerbird.config import Config
 
 
 class Layout:
-    """Paths of one run. ``Layout("results/demo").features("nano", 3)`` is ``results/demo/features/nano/shard-0003.npy``."""
+    """Paths of one run: ``Layout("results/demo").features("nano", 3)`` is the fourth shard of the features `nano`."""
 
     def __init__(self, root: str | Path, num_shards: int = 1) -> None:
         self.root, self.num_shards = Path(root), num_shards

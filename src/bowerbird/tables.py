@@ -1,7 +1,7 @@
 """Parquet tables, and the ragged arrays they index.
 
-A **shard** is a pair of files: ``shard-0003.npy`` holds the rows of many utterances end to end, ``shard-0003.parquet`` has
-one row an utterance with ``utt_id``, ``start`` and a length column (``frames`` or ``num_samples``). Arrays are read
+A **shard** is a pair of files: ``shard-0003.npy`` holds the rows of many utterances end to end, ``shard-0003.parquet``
+has one row an utterance with ``utt_id``, ``start`` and a length column (``frames`` or ``num_samples``). Arrays are read
 memory-mapped: opening a shard of 10 GB costs nothing.
 """
 
@@ -67,16 +67,21 @@ TRIALS = pa.schema(
 )
 
 
-def write_table(path: str | os.PathLike[str], table: pa.Table | pd.DataFrame, identity: Identity,
-                schema: pa.Schema | None = None, extra: Mapping[str, Any] | None = None) -> None:
-    """Write a Parquet table atomically with its identity (and ``extra``, deterministic facts) in the schema metadata."""
+def write_table(
+    path: str | os.PathLike[str],
+    table: pa.Table | pd.DataFrame,
+    identity: Identity,
+    schema: pa.Schema | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a Parquet table atomically with its identity (and ``extra`` deterministic facts) in its metadata."""
     if isinstance(table, pd.DataFrame):
         columns = schema.names if schema is not None else None
         table = pa.Table.from_pandas(table if columns is None else table[columns], schema=schema, preserve_index=False)
     record = {**identity.as_dict(), **(extra or {})}
     table = table.replace_schema_metadata({IDENTITY_KEY: canonical_json(record).encode()})
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", store_schema=False)
+        pq.write_table(table, temporary, compression="zstd")
 
 
 def read_table(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -108,8 +113,9 @@ class ShardWriter:
     can be written.
     """
 
-    def __init__(self, array_path: str | os.PathLike[str], dtype: str, row_shape: tuple[int, ...] = (),
-                 length: str = "frames") -> None:
+    def __init__(
+        self, array_path: str | os.PathLike[str], dtype: str, row_shape: tuple[int, ...] = (), length: str = "frames"
+    ) -> None:
         self.path = Path(array_path)
         self.dtype, self.row_shape, self.length = np.dtype(dtype), tuple(row_shape), length
         self.rows: list[dict[str, Any]] = []
@@ -117,7 +123,7 @@ class ShardWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._atomic = atomic_path(self.path)
         self._temporary = self._atomic.__enter__()
-        self._handle = open(self._temporary, "wb")
+        self._handle = open(self._temporary, "wb")  # noqa: SIM115 - closed by close() or abort()
         self._write_header(0)
 
     def _write_header(self, total: int) -> None:
@@ -186,12 +192,16 @@ class Shards:
             self.arrays.append(open_array(path))
             expected = read_identity(path.with_suffix(".parquet")).get("total", len(self.arrays[-1]))
             if len(self.arrays[-1]) != expected:
-                raise BowerbirdError(f"{path}: has {len(self.arrays[-1])} rows, its index says {expected}; "
-                                     "delete both and run the stage again")
+                raise BowerbirdError(
+                    f"{path}: has {len(self.arrays[-1])} rows, its index says {expected}; "
+                    "delete both and run the stage again"
+                )
         self.index = pd.concat(frames, ignore_index=True)
         self._where = {
-            u: (f, s, n) for u, f, s, n in
-            zip(self.index["utt_id"], self.index["file"], self.index["start"], self.index[length], strict=True)
+            u: (f, s, n)
+            for u, f, s, n in zip(
+                self.index["utt_id"], self.index["file"], self.index["start"], self.index[length], strict=True
+            )
         }
 
     def __getitem__(self, utt_id: str) -> np.ndarray:
@@ -222,10 +232,13 @@ class Shards:
 def open_array(path: str | os.PathLike[str]) -> np.ndarray:
     """Memory-map an ``.npy`` file read-only, or say plainly what is wrong with it."""
     try:
+        with open(path, "rb") as handle:
+            np.lib.format.read_magic(handle)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(handle)
+        if 0 in shape:  # nothing to map
+            return np.zeros(shape, dtype)
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError as error:
-        if "empty" in str(error).lower() or "mmap" in str(error).lower():  # zero rows cannot be memory-mapped
-            return np.load(path, allow_pickle=False)
         raise BowerbirdError(f"{path}: truncated or not an npy array ({error}); delete it and run again") from error
     except (OSError, EOFError) as error:
         raise BowerbirdError(f"{path}: cannot be read ({error}); run the stage that writes it") from error

@@ -1,0 +1,56 @@
+# `make` shows what there is. `make demo` and `make test` are all a fresh machine needs.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PRESET ?=
+DATA ?=
+ARGS ?=
+OVERRIDE := $(if $(DATA),--config corpus.path=$(DATA),)
+UV := 0.13.8
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check plan run audit clean lock
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@echo "  variables: PRESET=$$(ls workflow/presets | sed 's/.yaml//' | tr '\n' '|' | sed 's/|$$//')  DATA=/path/to/corpus  ARGS='snakemake options'"
+
+setup: $(VENV)/.ready ## the environment in .venv, from the hashed lock file
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not here; set PYTHON=/path/to/python (3.11 or newer)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check "uv==$(UV)" \
+	  && VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --no-deps --require-hashes -r requirements.lock \
+	  || $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup ## the whole chain on the shipped corpus, offline, then where to look
+	@workflow/run "" $(ARGS)
+	@echo; echo "The report, with voices to listen to:  $(CURDIR)/results/demo/report/index.html"
+
+run: setup ## a study: make run PRESET=librispeech DATA=/path/to/LibriSpeech
+	@workflow/run "$(PRESET)" $(OVERRIDE) $(ARGS)
+
+plan: setup ## what `make run` would make, and why
+	@workflow/run "$(PRESET)" $(OVERRIDE) --dry-run --quiet progress $(ARGS)
+
+audit: setup ## check every artifact of a run against what it says it is: make audit RUN=results/demo
+	@$(BIN)/bowerbird audit --root $(or $(RUN),results/demo)
+
+test: setup ## everything CI runs: style, types, and all tests
+	@$(MAKE) --no-print-directory check
+	$(BIN)/python -m pytest
+
+check: setup ## style and types, seconds
+	$(BIN)/ruff check src tests benchmarks workflow
+	$(BIN)/snakefmt --check --compact-diff Snakefile rules
+	$(BIN)/mypy
+
+lock: setup ## make requirements.lock again from pyproject.toml
+	workflow/lock
+
+clean: ## remove the demo's results and caches (models you trained elsewhere stay)
+	rm -rf results/demo results/tiny .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,132 @@
+# The validated study (STUDY), its paths (PATHS), and look-ups that several rules use.
+# What does not change the bytes of an artifact is in RUNTIME and TRAINING, which no rule tracks.
+import json
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from bowerbird.artifacts import BowerbirdError, write_text
+from bowerbird.cli import flags
+from bowerbird.config import bundled, dump_config, parse_config
+from bowerbird.experiments import conversion_params, stage_params
+from bowerbird.layout import Layout
+from bowerbird.versions import stage_version
+
+try:
+    STUDY = parse_config(config)
+except BowerbirdError as error:
+    sys.exit(str(error))
+
+PATHS = Layout.of(STUDY)
+ROOT = str(PATHS.root)
+RUNTIME = flags(STUDY.runtime)
+TRAINING = flags(STUDY.training)
+LAUNCH = (
+    f"torchrun --standalone --nproc-per-node {STUDY.runtime.gpus} -m bowerbird.cli"
+    if STUDY.runtime.gpus > 1
+    else "bowerbird"
+)
+
+
+wildcard_constraints:
+    features=r"[A-Za-z0-9][A-Za-z0-9._-]*",
+    codebook=r"[A-Za-z0-9][A-Za-z0-9._-]*",
+    pairs=r"[A-Za-z0-9][A-Za-z0-9._-]*",
+    experiment=r"[A-Za-z0-9][A-Za-z0-9._-]*",
+    stage=r"[a-z][a-z_]*",
+    family=r"[a-z]+",
+    shard=r"\d{4}",
+
+
+onstart:
+    write_text(PATHS.config, dump_config(STUDY))
+
+
+def local_file(spec, name):
+    """[the file] if `spec` is a local or bundled folder that holds `name`, so that a change of it is seen; else []."""
+    path = Path(bundled(spec)) / name
+    return [str(path)] if path.is_file() else []
+
+
+def corpus_files():
+    """Files that list a corpus, where its kind has such files (a plain tree of audio has none)."""
+    path = Path(bundled(STUDY.corpus.path))
+    if STUDY.corpus.kind == "table":
+        return [str(path / "utterances.tsv" if path.is_dir() else path)]
+    if STUDY.corpus.kind == "kaldi":
+        return [str(path / name) for name in ("wav.scp", "utt2spk")]
+    return []
+
+
+def trained_stages():
+    """(experiment, stage) of every model this study trains itself."""
+    return [
+        (name, stage)
+        for name, experiment in STUDY.experiments.items()
+        for stage in experiment.stages
+        if stage not in experiment.reuse
+    ]
+
+
+def model_file(experiment, stage):
+    """The model of a stage: the experiment's own, or the one it reuses."""
+    owner = STUDY.experiments[experiment].reuse.get(stage, experiment)
+    return str(PATHS.model(owner, stage) / "model.safetensors")
+
+
+def vocoder_file(spec):
+    """The vocoder an experiment names: bundled, or trained by another experiment."""
+    if spec.startswith("bundled:"):
+        return str(Path(bundled(spec)) / "model.safetensors")
+    return model_file(spec, "vocoder")
+
+
+def artifact_inputs(experiment_name, artifacts):
+    """Input files by role, for artifacts named in an experiment's `trains_on` and `converts_with`."""
+    experiment = STUDY.experiments[experiment_name]
+    files = {}
+    for artifact in artifacts:
+        if artifact == "features":
+            files["features"] = PATHS.all_shards("features", experiment.features)
+        elif artifact == "audio":
+            files["audio"] = PATHS.all_shards("audio")
+        elif artifact == "pairs" or (artifact == "pairs?" and experiment.pairs):
+            files["pairs"] = PATHS.all_shards("pairs", experiment.pairs)
+        elif artifact == "codebook":
+            files["codebook"] = PATHS.codebook(experiment.codebook)
+        elif artifact == "units":
+            files["units"] = PATHS.all_shards("units", experiment.codebook)
+        elif artifact == "vocoder":
+            files["vocoder"] = vocoder_file(experiment.vocoder)
+        elif artifact.startswith("stage:"):
+            stage = artifact.removeprefix("stage:")
+            files[stage] = model_file(experiment_name, stage)
+    return {
+        role: [str(p) for p in paths] if isinstance(paths, list) else str(paths)
+        for role, paths in files.items()
+    }
+
+
+ROLES = (
+    "features",
+    "audio",
+    "pairs",
+    "units",
+    "codebook",
+    "manifest",
+    "trials",
+    "start",
+)
+
+
+def artifact_flags(wildcards, input):
+    """The command-line options that name those files: `--features A B --models vocoder=FOLDER`."""
+    words, models = [], []
+    for role, files in input.items():
+        files = [files] if isinstance(files, str) else list(files)
+        if role in ("features", "audio", "pairs", "units", "codebook"):
+            words += [f"--{role}", *files]
+        elif role not in ROLES:
+            models.append(f"{role}={Path(files[0]).parent}")
+    return " ".join(words + (["--models", *models] if models else []))

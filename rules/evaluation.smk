@@ -1,0 +1,50 @@
+# READS   conversion/<experiment>/trials.parquet and its audio, corpus/audio for the sources and references
+# WRITES  evaluation/<experiment>/<family>.parquet   one row a trial and metric;   evaluation/summary.parquet
+
+# The options each family of metrics depends on: another ASR re-scores intelligibility and nothing else.
+FAMILIES = {
+    "intelligibility": ["asr", "asr_revision", "normalizer", "closed_set"],
+    "speaker": ["verifier"],
+    **({"prosody": ["prosody"]} if STUDY.evaluation.prosody else {}),
+    **({"quality": ["quality"]} if STUDY.evaluation.quality else {}),
+}
+
+
+rule score_trials:
+    input:
+        conversion=rules.convert_trials.output[0],
+        trials=str(PATHS.trials),
+        manifest=str(PATHS.manifest),
+        audio=PATHS.all_shards("audio"),
+    output:
+        f"{ROOT}/evaluation/{{experiment}}/{{family}}.parquet",
+    log:
+        f"{ROOT}/logs/evaluation/{{experiment}}-{{family}}.log",
+    benchmark:
+        f"{ROOT}/benchmarks/evaluation/{{experiment}}-{{family}}.tsv"
+    threads: STUDY.runtime.threads
+    params:
+        options=lambda w: flags(STUDY.evaluation, only=FAMILIES[w.family]),
+        version=stage_version("evaluation"),
+    shell:
+        "bowerbird score-trials --conversion {input.conversion} --trials {input.trials} --manifest {input.manifest}"
+        " --audio {input.audio} --output {output} --family {wildcards.family} {params.options} {RUNTIME}"
+        " 2> >(tee {log} >&2)"
+
+
+rule summarise_scores:
+    input:
+        scores=[
+            PATHS.scores(name, family)
+            for name in STUDY.experiments
+            for family in FAMILIES
+        ],
+    output:
+        str(PATHS.summary),
+    log:
+        f"{ROOT}/logs/evaluation/summary.log",
+    params:
+        options=flags(STUDY.evaluation, only=["bootstrap", "confidence", "seed"]),
+        version=stage_version("evaluation"),
+    shell:
+        "bowerbird summarise-scores --scores {input.scores} --output {output} {params.options} 2> >(tee {log} >&2)"

@@ -1,0 +1,237 @@
+"""The console script: ``bowerbird <verb>-<noun> ...``.
+
+A command is a stage function; its options come from the function's signature and from the configuration's models, so a
+description, a range or a default stands in one place. Only the module a command needs is imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import json
+import logging
+import os
+import shlex
+import sys
+import types
+import typing
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import pydantic
+
+from bowerbird.artifacts import BowerbirdError
+from bowerbird.experiments import Experiment, Section
+
+# command -> (module, function, one line of help); in the order of the data
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "list-corpus": (
+        "bowerbird.corpus",
+        "list_corpus",
+        "read a folder of speech into a manifest; refuse bad files by name",
+    ),
+    "store-audio": ("bowerbird.corpus", "store_audio", "decode one shard of the manifest to 16 kHz samples"),
+    "list-trials": ("bowerbird.corpus", "list_trials", "choose what is converted to which voice"),
+    "extract-features": ("bowerbird.features", "extract_features", "run a self-supervised encoder over one shard"),
+    "fit-codebook": ("bowerbird.codebook", "fit_codebook", "K-means over a sample of frames"),
+    "assign-units": ("bowerbird.codebook", "assign_units", "the code of every frame of one shard"),
+    "summarise-units": ("bowerbird.codebook", "summarise_units", "how the codes are used, and by whom"),
+    "search-pairs": ("bowerbird.pairs", "search_pairs", "nearest frames of donor speakers for one shard"),
+    "summarise-pairs": ("bowerbird.pairs", "summarise_pairs", "quality of retrieval against the random control"),
+    "train-stage": ("bowerbird.training", "train_stage", "train one stage of one experiment"),
+    "convert-trials": ("bowerbird.conversion", "convert_trials", "convert a table of trials"),
+    "score-trials": ("bowerbird.evaluation", "score_trials", "one family of metrics over converted trials"),
+    "summarise-scores": (
+        "bowerbird.evaluation",
+        "summarise_scores",
+        "means with confidence intervals over all experiments",
+    ),
+    "write-report": ("bowerbird.report", "write_report", "the static report with players"),
+    "convert": ("bowerbird.conversion", "convert", "convert one file or a folder to another voice"),
+    "config-show": ("bowerbird.study", "show_config", "print the resolved configuration, defaults included"),
+    "config-check": ("bowerbird.study", "check_config", "check a configuration and say what is wrong"),
+    "config-schema": ("bowerbird.study", "write_schema", "JSON schema of the configuration, for editors"),
+    "pairs-quality": ("bowerbird.pairs", "print_quality", "content agreement of retrieved frames, as a table"),
+    "audit": ("bowerbird.audit", "audit_run", "check every artifact of a run against what it says it is"),
+}
+POSITIONAL = {"convert": ("source",), "config-check": ("files",), "config-show": ("files",)}
+GROUPS = {"config", "pairs"}  # `bowerbird config show` is `config-show`
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code (1: an error the user can act on, 75: preempted, run again)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if len(words) > 1 and words[0] in GROUPS and not words[1].startswith("-"):
+        words[:2] = [f"{words[0]}-{words[1]}"]
+    if not words or words[0] in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if words[0] == "--version":
+        print(importlib.metadata.version("bowerbird"))
+        return 0
+    if words[0] not in COMMANDS:
+        from bowerbird.config import _nearest
+
+        print(f"bowerbird: {words[0]!r} is no command{_nearest(words[0], COMMANDS)}", file=sys.stderr)
+        return 2
+    _limit_threads(words)
+    logging.basicConfig(
+        level=os.environ.get("BOWERBIRD_LOG", "INFO").upper(),
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
+        datefmt="%H:%M:%S",
+    )
+    for noisy in ("httpx", "matplotlib", "numba", "fsspec", "urllib3", "filelock"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        function = load_command(words[0])
+        call = parse_call(words[0], function, words[1:])
+        result = function(**call)
+    except BowerbirdError as error:
+        print(f"bowerbird {words[0]}: {error}", file=sys.stderr)
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def _limit_threads(words: Sequence[str]) -> None:
+    """Numerical libraries read these when they are first imported, so ``--threads`` must reach them before."""
+    threads = words[words.index("--threads") + 1] if "--threads" in words[:-1] else "1"
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ[name] = threads
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {name:<{width}}{help_}" for name, (_, _, help_) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: bowerbird COMMAND ...",
+            "",
+            "The stages of a study, in the order of the data (the workflow calls them; so can you):",
+            "",
+            *lines,
+            "",
+            "`bowerbird COMMAND --help` lists a command's options with their defaults.",
+        ]
+    )
+
+
+def load_command(name: str) -> Callable[..., Any]:
+    """Import the function behind a command."""
+    module, function, _ = COMMANDS[name]
+    return getattr(importlib.import_module(module), function)
+
+
+def parse_call(name: str, function: Callable[..., Any], words: Sequence[str]) -> dict[str, Any]:
+    """Parse command-line ``words`` into keyword arguments of ``function``."""
+    hints = typing.get_type_hints(function, include_extras=True)
+    parameters = {key: (hints[key], item.default) for key, item in inspect.signature(function).parameters.items()}
+    parser = argparse.ArgumentParser(
+        prog=f"bowerbird {name}",
+        description=inspect.getdoc(function),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    for key, (hint, default) in parameters.items():
+        if _is_section(hint):
+            _add_section(parser, hint)
+        else:
+            _add_parameter(parser, key, hint, default, positional=key in POSITIONAL.get(name, ()))
+    given = vars(parser.parse_args(list(words)))
+    return {key: _take(key, hint, given) for key, (hint, _) in parameters.items()}
+
+
+def _is_section(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Section)
+
+
+def _is_experiment(hint: Any) -> bool:
+    return hint == Experiment
+
+
+def _add_section(parser: argparse.ArgumentParser, model: type[Section]) -> None:
+    """One option a field of ``model``; values are checked by the model itself."""
+    group = parser.add_argument_group((inspect.getdoc(model) or model.__name__).splitlines()[0])
+    for key, field in model.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        help_ = f"{field.description} (default: {json.dumps(default)})".replace("%", "%%")
+        flag = f"--{key.replace('_', '-')}"
+        options: dict[str, Any] = {"dest": key, "default": argparse.SUPPRESS, "help": help_}
+        origin = typing.get_origin(field.annotation)
+        if field.annotation is bool:
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
+        elif origin is list:
+            group.add_argument(flag, nargs="*", metavar="VALUE", **options)
+        elif origin is dict:
+            group.add_argument(flag, type=json.loads, metavar="JSON", **options)
+        elif origin is typing.Literal:
+            group.add_argument(flag, choices=typing.get_args(field.annotation), **options)
+        else:
+            group.add_argument(flag, metavar=getattr(field.annotation, "__name__", "VALUE").upper(), **options)
+
+
+def _add_parameter(parser: argparse.ArgumentParser, key: str, hint: Any, default: Any, positional: bool) -> None:
+    """One option for a plain parameter: a path, a list of paths, a number, text, or an experiment as JSON."""
+    required = default is inspect.Parameter.empty
+    optional_of = [a for a in typing.get_args(hint) if a is not types.NoneType]
+    plain = optional_of[0] if isinstance(hint, types.UnionType) and optional_of else hint
+    options: dict[str, Any] = (
+        {} if required else {"default": default, "help": f"(default: {default})".replace("%", "%%")}
+    )
+    if not positional:
+        options |= {"dest": key, "required": required}
+    name = key if positional else f"--{key.replace('_', '-')}"
+    if typing.get_origin(plain) is list:
+        parser.add_argument(name, nargs="+" if required else "*", type=typing.get_args(plain)[0], **options)
+    elif plain is bool:
+        parser.add_argument(name, action=argparse.BooleanOptionalAction, **options)
+    elif _is_experiment(plain):
+        parser.add_argument(name, metavar="JSON", **options)
+    elif typing.get_origin(plain) is typing.Literal:
+        parser.add_argument(name, choices=typing.get_args(plain), **options)
+    else:
+        parser.add_argument(name, type=plain, metavar=plain.__name__.upper(), **options)
+
+
+def _take(key: str, hint: Any, given: dict[str, Any]) -> Any:
+    """The argument for one parameter out of the parsed values."""
+    from bowerbird.config import _explain
+
+    try:
+        if _is_section(hint):
+            return hint.model_validate({name: given[name] for name in hint.model_fields if name in given})
+        if _is_experiment(hint):
+            return pydantic.TypeAdapter(Experiment).validate_json(given[key])
+    except pydantic.ValidationError as error:
+        raise BowerbirdError("; ".join(_explain(item) for item in error.errors())) from None
+    return given[key]
+
+
+def flags(section: Section, only: Collection[str] = (), exclude: Collection[str] = ()) -> str:
+    """A section as command-line options, in the order of its fields: what `parse_call` reads back.
+
+    ``only`` and ``exclude`` choose fields. The result is one flat string, so a workflow can compare it.
+    """
+    words: list[str] = []
+    for key in type(section).model_fields:
+        if (only and key not in only) or key in exclude:
+            continue
+        value, flag = getattr(section, key), f"--{key.replace('_', '-')}"
+        if isinstance(value, bool):
+            words.append(flag if value else f"--no-{key.replace('_', '-')}")
+        elif isinstance(value, list):
+            words += [flag, *map(str, value)]
+        elif isinstance(value, dict):
+            words += [flag, json.dumps(value, sort_keys=True, ensure_ascii=False)]
+        else:
+            words += [
+                f"{flag}={value}" if str(value).startswith("-") else flag,
+                *([] if str(value).startswith("-") else [str(value)]),
+            ]
+    return shlex.join(words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

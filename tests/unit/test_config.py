@@ -1,0 +1,115 @@
+"""The configuration refuses what it does not know, in its own words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bowerbird.artifacts import BowerbirdError
+from bowerbird.cli import flags, parse_call
+from bowerbird.config import (
+    CodebookConfig,
+    CorpusConfig,
+    FeaturesConfig,
+    bundled,
+    dump_config,
+    load_config,
+    merge,
+    parse_config,
+    read_yaml,
+)
+from bowerbird.experiments import conversion_params, stage_params
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+BASE = {"features": {"nano": {}}, "experiments": {"vocoder": {"system": "vocoder"}, "knnvc": {"system": "knnvc"}}}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"codebok": {}}, "codebok: unknown key; did you mean 'codebook'?"),
+        ({"features": {"nano": {"layr": 3}}}, "features.nano.layr: unknown key; did you mean 'layer'?"),
+        ({"corpus": {"num_shards": 0}}, "corpus.num_shards = 0: input should be greater than or equal to 1"),
+        ({"experiments": {"v": {"system": "vocodr"}}}, "experiments.v.system: 'vocodr' is no system"),
+        (
+            {"experiments": {"vocoder": {"vocoder": {"stepz": 3}}}},
+            "experiments.vocoder.vocoder.stepz: unknown key; did you mean 'steps'?",
+        ),
+        (
+            {"codebook": {"k": {"features": "nanno"}}},
+            "codebook.k.features: 'nanno' is not defined in `features`; did you mean 'nano'?",
+        ),
+        (
+            {"experiments": {"knnvc": {"vocoder": "hifi"}}},
+            "experiments.knnvc.vocoder: 'hifi' is not defined in `experiments`",
+        ),
+        ({"features": {"a/b": {}}}, "becomes a folder"),
+    ],
+)
+def test_mistakes_are_one_line_in_the_configs_words(values: dict, message: str) -> None:
+    with pytest.raises(BowerbirdError) as caught:
+        parse_config(merge(BASE, values))
+    assert message in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    with pytest.raises(BowerbirdError) as caught:
+        parse_config({"codebok": {}, "corpus": {"num_shards": 0}})
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_null_removes_and_dots_reach_in() -> None:
+    merged = merge({"a": {"b": {"c": 1, "d": 2}}, "x": 1}, {"a.b.c": 5, "a": {"b": {"d": None}}, "x": None})
+    assert merged == {"a": {"b": {"c": 5}}}
+
+
+def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("run: a\ncorpus:\n  path: x\n  path: y\n")
+    with pytest.raises(BowerbirdError, match=r"c\.yaml: line 4: key 'path' is given twice"):
+        read_yaml(file)
+
+
+@pytest.mark.parametrize("preset", [None, *sorted(p.stem for p in (REPOSITORY / "workflow/presets").glob("*.yaml"))])
+def test_shipped_studies_are_valid_and_survive_a_round_trip(preset: str | None, tmp_path: Path) -> None:
+    files = [REPOSITORY / "config.yaml"] + ([REPOSITORY / f"workflow/presets/{preset}.yaml"] if preset else [])
+    config = load_config(files)
+    written = tmp_path / "resolved.yaml"
+    written.write_text(dump_config(config))
+    assert load_config([written]) == config
+
+
+def test_flags_are_read_back_as_the_same_section() -> None:
+    import shlex
+
+    def stage(corpus: CorpusConfig) -> None: ...
+
+    def stage_features(options: FeaturesConfig) -> None: ...
+
+    corpus = CorpusConfig(
+        path="/a b/ü", subsets=["x y", "z"], columns={"utt_id": "name"}, trim_silence=True, test_speakers=1.0e-4
+    )
+    stage.__annotations__ = {"corpus": CorpusConfig}
+    stage_features.__annotations__ = {"options": FeaturesConfig}
+    assert parse_call("x", stage, shlex.split(flags(corpus)))["corpus"] == corpus
+    features = FeaturesConfig(layer=7, normalize_input=True)
+    assert parse_call("x", stage_features, shlex.split(flags(features)))["options"] == features
+
+
+def test_flags_choose_fields() -> None:
+    section = CodebookConfig(features="nano", num_codes=8)
+    assert flags(section, only=["num_codes"]) == "--num-codes 8"
+    assert "--features" not in flags(section, exclude=["features"])
+
+
+def test_params_hold_what_matters_and_no_names() -> None:
+    config = parse_config(BASE)
+    assert '"steps":1000' in stage_params(config.experiments["vocoder"], "vocoder")
+    assert conversion_params(config.experiments["knnvc"]) == '{"k":4,"retrieval":"nearest","system":"knnvc"}'
+
+
+def test_bundled_names_what_there_is() -> None:
+    with pytest.raises(BowerbirdError, match="bundled:nano-encodr: nothing bundled under that name"):
+        bundled("bundled:nano-encodr")
