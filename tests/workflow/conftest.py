@@ -1,0 +1,91 @@
+"""A workspace that runs the real workflow in a temporary folder, and one finished tiny run that several tests look at."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder that looks like a checkout (links to the workflow's files) with results of its own."""
+
+    root: Path
+
+    @classmethod
+    def create(cls, root: Path) -> Workspace:
+        root.mkdir(parents=True, exist_ok=True)
+        for name in ("Snakefile", "rules", "workflow", "config.yaml"):
+            (root / name).symlink_to(REPOSITORY / name)
+        return cls(root)
+
+    @property
+    def results(self) -> Path:
+        return self.root / "results" / "tiny"
+
+    def command(self, *arguments: str) -> list[str]:
+        return [str(self.root / "workflow" / "run"), "tiny", *arguments]
+
+    def environment(self) -> dict[str, str]:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return {**os.environ, "PATH": path, "XDG_CACHE_HOME": str(self.root / ".cache")}
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments), cwd=self.root, env=self.environment(), capture_output=True, text=True, timeout=1200
+        )
+
+    def overlay(self, values: dict) -> Path:
+        path = self.root / "overlay.yaml"
+        path.write_text(yaml.safe_dump(values))
+        return path
+
+    def plan(self, values: dict) -> Counter[str]:
+        """The jobs a dry run would start if ``values`` overrode the study: rule -> how many."""
+        preset = self.root / "workflow" / "presets" / "tiny.yaml"
+        done = subprocess.run(
+            ["snakemake", "--profile", "workflow/profiles/laptop", "--dry-run", "--configfile", str(preset),
+             str(self.overlay(values))],
+            cwd=self.root, env=self.environment(), capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        text = done.stdout + done.stderr
+        return Counter(m for m in re.findall(r"^(?:local)?rule (\w+):", text, flags=re.M) if m != "all")
+
+    def artifacts(self) -> dict[str, bytes]:
+        """Every artifact by its path: all files but those that tell when and how long (run records, logs, the page)."""
+        found = {}
+        for path in sorted(self.results.rglob("*")):
+            relative = path.relative_to(self.results)
+            kept = relative.parts[0] in ("corpus", "features", "codebook", "pairs", "training", "conversion", "evaluation")
+            facts = path.name.endswith(".run.json") or {"checkpoints", "tensorboard"} & set(relative.parts)
+            if path.is_file() and kept and not facts:
+                found[str(relative)] = path.read_bytes()
+        return found
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A tiny run, done undisturbed. Tests may plan on it, not change it."""
+    workspace = Workspace.create(tmp_path_factory.mktemp("finished"))
+    done = workspace.run()
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    return workspace
+
+
+@pytest.fixture
+def workspace(tmp_path: Path):
+    """An empty workspace."""
+    yield Workspace.create(tmp_path / "work")
+    shutil.rmtree(tmp_path / "work", ignore_errors=True)

@@ -1,0 +1,80 @@
+"""One changed parameter re-plans exactly its stage and what follows; housekeeping re-plans nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+SCORES = {"summarise_scores", "write_report"}
+CONVERTED = {"convert_trials", "score_trials", *SCORES}
+FROM_FEATURES = {
+    "extract_features", "fit_codebook", "assign_units", "summarise_units", "search_pairs", "summarise_pairs",
+    "train_stage", *CONVERTED,
+}  # fmt: skip
+
+CHANGES = {
+    "corpus: a limit": ({"corpus": {"min_duration_s": 0.6}}, {"list_corpus", "store_audio", "list_trials", *FROM_FEATURES}),
+    "corpus: trimming": ({"corpus": {"trim_silence": True}}, {"store_audio", *FROM_FEATURES}),
+    "trials": ({"trials": {"seed": 1}}, {"list_trials", *CONVERTED}),
+    "features": ({"features": {"nano": {"layer": 2}}}, FROM_FEATURES),
+    "codebook: fit": (
+        {"codebook": {"k32": {"num_codes": 16}}},
+        {"fit_codebook", "assign_units", "summarise_units", "summarise_pairs", "write_report"},
+    ),
+    "codebook: look-up": (
+        {"codebook": {"k32": {"assignment": "euclidean"}}},
+        {"assign_units", "summarise_units", "summarise_pairs", "write_report"},
+    ),
+    "pairs": ({"pairs": {"knn4": {"k": 2}}}, {"search_pairs", "summarise_pairs", "write_report"}),
+    "training": ({"experiments": {"vocoder": {"vocoder": {"learning_rate": 3.0e-4}}}}, {"train_stage", *CONVERTED}),
+    "conversion: one system": ({"experiments": {"knnvc": {"k": 3}}}, CONVERTED),
+    "conversion: all": ({"conversion": {"loudness": "none"}}, CONVERTED),
+    "evaluation: one judge": ({"evaluation": {"normalizer": "whisper-basic"}}, {"score_trials", *SCORES}),
+    "evaluation: intervals": ({"evaluation": {"bootstrap": 200}}, SCORES),
+    "report": ({"report": {"players": 3}}, {"write_report"}),
+}
+
+NUMBERS = {
+    "codebook: fit": {"fit_codebook": 1, "assign_units": 2},
+    "features": {"extract_features": 2, "convert_trials": 2},  # not the ground truth: it reads no features
+    "conversion: one system": {"convert_trials": 1, "score_trials": 3},
+    "conversion: all": {"convert_trials": 3, "score_trials": 9},
+    "evaluation: one judge": {"score_trials": 3},  # intelligibility of three experiments, no other family
+}
+
+
+@pytest.mark.slow
+def test_a_finished_run_has_nothing_to_do(finished) -> None:
+    assert not finished.plan({})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_replans_its_stage_and_what_follows(finished, name: str) -> None:
+    values, expected = CHANGES[name]
+    planned = finished.plan(values)
+    assert set(planned) == expected
+    for rule, count in NUMBERS.get(name, {}).items():
+        assert planned[rule] == count, f"{rule}: {planned[rule]} jobs"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"runtime": {"threads": 2, "batch_s": 7, "device": "cpu", "workers": 1}},
+        {"training": {"checkpoint_every": 3, "keep_checkpoints": 5, "log_every": 2}},
+    ],
+    ids=["threads, batch size, device, workers", "checkpoints and logging"],
+)
+def test_housekeeping_replans_nothing(finished, values: dict) -> None:
+    assert not finished.plan(values)
+
+
+@pytest.mark.slow
+def test_a_wrong_key_is_one_line_before_any_job(finished) -> None:
+    path = finished.overlay({"codebok": {}})
+    done = finished.run("--dry-run", "--configfile", str(path))
+    assert done.returncode != 0
+    text = done.stdout + done.stderr
+    assert "codebok: unknown key; did you mean 'codebook'?" in text
+    assert "Traceback" not in text
