@@ -41,6 +41,7 @@ class VocoderStage(StageOptions):
     losses: Literal["knnvc", "palindromic"] = Field(
         "knnvc", description="knnvc: 45 mel + feature matching + LSGAN; palindromic: MR-STFT + LSGAN"
     )
+    adversarial_weight: float = Field(1.0, ge=0, description="of the generator's LSGAN loss (lambda)")
     adversarial_from: int = Field(
         0, ge=0, description="step at which the discriminators join; before it, reconstruction only"
     )

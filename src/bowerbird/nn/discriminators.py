@@ -1,0 +1,117 @@
+"""Discriminators of HiFi-GAN (Kong et al. 2020), and a multi-resolution spectrogram one (Jang et al. 2021, UnivNet).
+
+Each takes waveforms ``(batch, samples)`` and gives the scores and the inner activations of its sub-discriminators.
+``width`` scales every number of channels: 1 is the published size, the nano generators are trained with less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
+
+from bowerbird.nn.mel import stft_magnitude
+
+Norm = Callable[[nn.Module], nn.Module]
+Judgement = tuple[list[Tensor], list[list[Tensor]]]  # scores, and activations by layer, of each sub-discriminator
+
+
+class Discriminators(nn.Module):
+    """Several discriminators as one: their scores and activations end to end."""
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, wave: Tensor) -> Judgement:
+        judged = [member(wave) for member in self.members]
+        return [score for score, _ in judged], [layers for _, layers in judged]
+
+
+def hifigan_discriminators() -> Discriminators:
+    """HiFi-GAN's: periods 2, 3, 5, 7, 11, and three scales."""
+    periods = [PeriodDiscriminator(period) for period in (2, 3, 5, 7, 11)]
+    scales = [ScaleDiscriminator(pooling, norm=spectral_norm if pooling == 0 else weight_norm) for pooling in range(3)]
+    return Discriminators([*periods, *scales])
+
+
+def nano_discriminators() -> Discriminators:
+    """A size for two cores: three narrow period discriminators and two spectrogram ones."""
+    periods = [PeriodDiscriminator(period, width=1 / 8) for period in (2, 5, 11)]
+    spectra = [SpectrogramDiscriminator(n_fft, hop, win) for n_fft, hop, win in ((1024, 256, 1024), (512, 128, 512))]
+    return Discriminators([*periods, *spectra])
+
+
+class PeriodDiscriminator(nn.Module):
+    """Every ``period``-th sample side by side, as an image ``(samples / period, period)``."""
+
+    def __init__(self, period: int, width: float = 1.0) -> None:
+        super().__init__()
+        self.period = period
+        channels = [1, *(int(width * c) for c in (32, 128, 512, 1024, 1024))]
+        strides = (3, 3, 3, 3, 1)
+        self.layers = nn.ModuleList(
+            weight_norm(nn.Conv2d(channels[i], channels[i + 1], (5, 1), (strides[i], 1), padding=(2, 0)))
+            for i in range(5)
+        )
+        self.last = weight_norm(nn.Conv2d(channels[-1], 1, (3, 1), padding=(1, 0)))
+
+    def forward(self, wave: Tensor) -> tuple[Tensor, list[Tensor]]:
+        wave = F.pad(wave.unsqueeze(1), (0, -wave.shape[-1] % self.period), mode="reflect")
+        return _judge(wave.unflatten(-1, (-1, self.period)), self.layers, self.last)
+
+
+class ScaleDiscriminator(nn.Module):
+    """Strided grouped convolutions over the wave, after ``pooling`` halvings of its rate."""
+
+    def __init__(self, pooling: int, width: float = 1.0, norm: Norm = weight_norm) -> None:
+        super().__init__()
+        self.pool = nn.Sequential(*(nn.AvgPool1d(4, 2, padding=2) for _ in range(pooling)))
+        # (channels, kernel, stride, groups)
+        plan = ((128, 15, 1, 1), (128, 41, 2, 4), (256, 41, 2, 16), (512, 41, 4, 16), (1024, 41, 4, 16))
+        plan = (*plan, (1024, 41, 1, 16), (1024, 5, 1, 1))
+        layers, inputs = [], 1
+        for channels, kernel, stride, groups in plan:
+            outputs = int(width * channels)
+            convolution = nn.Conv1d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups)
+            layers.append(norm(convolution))
+            inputs = outputs
+        self.layers = nn.ModuleList(layers)
+        self.last = norm(nn.Conv1d(inputs, 1, 3, padding=1))
+
+    def forward(self, wave: Tensor) -> tuple[Tensor, list[Tensor]]:
+        return _judge(self.pool(wave.unsqueeze(1)), self.layers, self.last)
+
+
+class SpectrogramDiscriminator(nn.Module):
+    """Convolutions over the magnitude spectrogram ``(1, frames, bins)`` of one resolution."""
+
+    def __init__(self, n_fft: int, hop: int, win: int, channels: int = 16) -> None:
+        super().__init__()
+        self.resolution = (n_fft, hop, win)
+        self.register_buffer("window", torch.hann_window(win), persistent=False)
+        inputs = [1, *[channels] * 4]
+        strides = ((1, 2), (1, 2), (1, 2), (1, 1))
+        self.layers = nn.ModuleList(
+            weight_norm(nn.Conv2d(inputs[i], channels, (3, 9), strides[i], padding=(1, 4))) for i in range(4)
+        )
+        self.last = weight_norm(nn.Conv2d(channels, 1, (3, 3), padding=(1, 1)))
+
+    def forward(self, wave: Tensor) -> tuple[Tensor, list[Tensor]]:
+        with torch.autocast(wave.device.type, enabled=False):
+            magnitude = stft_magnitude(wave.float(), *self.resolution, self.window)
+        return _judge(magnitude.transpose(1, 2).unsqueeze(1), self.layers, self.last)
+
+
+def _judge(x: Tensor, layers: nn.ModuleList, last: nn.Module) -> tuple[Tensor, list[Tensor]]:
+    """Score ``(batch, values)`` and the activation of every layer (the score's included, as published)."""
+    activations = []
+    for layer in layers:
+        x = F.leaky_relu(layer(x), 0.1)
+        activations.append(x)
+    x = last(x)
+    activations.append(x)
+    return x.flatten(1), activations

@@ -1,0 +1,269 @@
+"""The vocoder that the other systems share: self-supervised features to 16 kHz speech.
+
+The published size is kNN-VC's (Baas et al. 2023, section 3.3): HiFi-GAN v1 on features of one WavLM layer, trained on
+real features or on *prematched* ones, where each frame is the mean of its nearest neighbours in the same speaker's other
+utterances, as the vocoder will meet them at conversion.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from bowerbird.artifacts import BowerbirdError
+from bowerbird.config import bundled
+from bowerbird.experiments import VocoderStage
+from bowerbird.nn.discriminators import Discriminators, hifigan_discriminators, nano_discriminators
+from bowerbird.nn.hifigan import HifiGan
+from bowerbird.nn.losses import (
+    MultiResolutionStftLoss,
+    discriminator_loss,
+    feature_matching_loss,
+    generator_loss,
+)
+from bowerbird.nn.mel import LogMel
+from bowerbird.nn.vocos import Vocos
+from bowerbird.systems.base import (
+    FRAME_SAMPLES,
+    Batch,
+    Conversion,
+    DataNeeds,
+    StageInputs,
+    System,
+    TrainingStage,
+    Utterance,
+)
+
+
+def build_generator(name: str, input_dim: int) -> nn.Module:
+    """Generator ``name`` for features of ``input_dim``: ``(batch, frames, input_dim)`` to ``(batch, 320 * frames)``."""
+    if name == "hifigan":
+        return HifiGan(input_dim)
+    if name == "hifigan-nano":
+        return HifiGan(input_dim, linear_dim=128, channels=128)
+    if name == "vocos-nano":
+        return Vocos(input_dim)
+    raise BowerbirdError(f"generator: {name!r}: unknown; known: hifigan, hifigan-nano, vocos-nano")
+
+
+# ----------------------------------------------------------------------------------------------------------- synthesis
+class Vocoder:
+    """A trained generator, ready to synthesise."""
+
+    def __init__(self, generator: nn.Module, config: Mapping[str, Any], device: torch.device) -> None:
+        self.generator = generator.eval().to(device)
+        self.device = device
+        self.input_dim: int = config["input_dim"]
+        self.features: Mapping[str, Any] = config.get("features", {})  # what it was trained on: encoder, layer ...
+
+    @torch.inference_mode()
+    def vocode(self, features: Tensor, chunk_frames: int = 1000) -> Tensor:
+        """Features ``(frames, dim)`` to ``(frames * 320,)`` on the CPU.
+
+        Longer inputs go through in chunks of ``chunk_frames``. Each is generated with as much of its neighbours as the
+        generator's receptive field reaches, so the seams are those of no chunking at all.
+        """
+        if features.ndim != 2 or features.shape[1] != self.input_dim:
+            raise BowerbirdError(
+                f"vocoder: features of shape {tuple(features.shape)}: it was trained on (frames, {self.input_dim}); "
+                "use the features it was trained on"
+            )
+        context, pieces = self.generator.context_frames, []
+        for start in range(0, len(features), chunk_frames):
+            end = min(start + chunk_frames, len(features))
+            first, last = max(0, start - context), min(len(features), end + context)
+            wave = self.generator(features[None, first:last].to(self.device, torch.float32))[0]
+            pieces.append(wave[(start - first) * FRAME_SAMPLES : (end - first) * FRAME_SAMPLES].cpu())
+        return torch.cat(pieces) if pieces else torch.zeros(0)
+
+
+class VocoderSystem(System):
+    """Copy synthesis: the source, resynthesised from its own features. The ceiling of every system on this vocoder."""
+
+    def __init__(self, vocoder: Vocoder) -> None:
+        self.vocoder = vocoder
+
+    @classmethod
+    def load(cls, experiment: Any, models: Mapping[str, Path], device: torch.device) -> Self:
+        return cls(load_vocoder(models["vocoder"], device))
+
+    def convert(
+        self, source: Utterance, references: list[Utterance], trial: Mapping[str, Any] | None = None
+    ) -> Conversion:
+        """The source itself, through its features; ``references`` are not heard."""
+        if source.features is None:
+            raise BowerbirdError(f"{source.utt_id}: copy synthesis needs the source's features")
+        return Conversion(wave=self.vocoder.vocode(source.features), features=source.features)
+
+
+def load_vocoder(folder: str | Path, device: torch.device | str = "cpu") -> Vocoder:
+    """The vocoder in a model folder (``config.json`` and ``model.safetensors``, float32 or float16)."""
+    folder = Path(folder)
+    folder = folder.parent if folder.name == "model.safetensors" else folder
+    config = read_model_config(folder)
+    generator = build_generator(config["generator"], config["input_dim"])
+    load_weights(generator, folder)
+    return Vocoder(generator, config, torch.device(device))
+
+
+def read_model_config(folder: Path) -> dict[str, Any]:
+    """``config.json`` of a model folder."""
+    path = Path(folder) / "config.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BowerbirdError(f"{path}: cannot be read ({error.strerror}); a model folder holds config.json") from error
+    except json.JSONDecodeError as error:
+        raise BowerbirdError(f"{path}: not valid JSON ({error})") from error
+
+
+def load_weights(module: nn.Module, folder: Path) -> None:
+    """Load ``model.safetensors`` of ``folder`` into ``module``; names and shapes must agree."""
+    path = Path(folder) / "model.safetensors"
+    try:
+        weights = {name: tensor.float() for name, tensor in load_file(path).items()}
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise BowerbirdError(f"{path}: does not fit the architecture in its config.json: {reason}") from error
+    except Exception as error:  # safetensors raises its own class, which it does not export
+        raise BowerbirdError(f"{path}: cannot be read ({error})") from error
+
+
+# ------------------------------------------------------------------------------------------------------------ training
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the generator's losses."""
+
+    mel: float  # L1 of log-mel spectrograms
+    stft: float  # multi-resolution STFT
+    matching: float  # feature matching
+    adversarial: float  # LSGAN
+
+
+def loss_weights(options: VocoderStage) -> LossWeights:
+    """kNN-VC (= HiFi-GAN, eq. 9): 45 mel + 2 matching + adversarial. Palindromic: MR-STFT + adversarial.
+
+    The nano generators add what lets them get far in few steps: an MR-STFT term to kNN-VC's recipe, and a mel term to
+    Palindromic's.
+    """
+    nano = options.generator.endswith("-nano")
+    if options.losses == "knnvc":
+        return LossWeights(mel=45.0, stft=15.0 if nano else 0.0, matching=2.0, adversarial=options.adversarial_weight)
+    return LossWeights(mel=1.0 if nano else 0.0, stft=1.0, matching=0.0, adversarial=options.adversarial_weight)
+
+
+class VocoderTraining(TrainingStage):
+    """Stage "vocoder": crops of features to crops of waveform, against discriminators."""
+
+    def __init__(self, options: VocoderStage, inputs: StageInputs) -> None:
+        self.options, self.inputs = options, inputs
+        self.needs = DataNeeds(segment_frames=options.segment_frames, audio=True)
+        self.weights = loss_weights(options)
+        self.generator = build_generator(options.generator, inputs.feature_dim)
+        self.discriminators: Discriminators = (
+            nano_discriminators() if options.generator.endswith("-nano") else hifigan_discriminators()
+        )
+        self.mel, self.stft = LogMel(), MultiResolutionStftLoss()
+        self.modules = {
+            "generator": self.generator,
+            "discriminators": self.discriminators,
+            "mel": self.mel,
+            "stft": self.stft,
+        }
+        self.optimizers = {
+            name: torch.optim.AdamW(
+                self.modules[name].parameters(),
+                lr=options.learning_rate,
+                betas=(options.beta1, options.beta2),
+                weight_decay=options.weight_decay,
+            )
+            for name in ("discriminators", "generator")
+        }
+        if options.start_from:
+            self._start_from(Path(bundled(options.start_from)))
+
+    @classmethod
+    def build(cls, options: VocoderStage, inputs: StageInputs) -> Self:
+        return cls(options, inputs)
+
+    def _start_from(self, folder: Path) -> None:
+        """Take the generator's weights from another model of the same architecture."""
+        theirs, ours = read_model_config(folder), self.architecture()
+        for key in ("generator", "input_dim"):
+            if theirs.get(key) != ours[key]:
+                raise BowerbirdError(
+                    f"vocoder.start_from: {self.options.start_from}: its {key} is {theirs.get(key)!r}, this stage's is "
+                    f"{ours[key]!r}; weights can only start a model of the same architecture on the same features"
+                )
+        load_weights(self.generator, folder)
+
+    def updates(self, step: int) -> tuple[str, ...]:
+        return ("discriminators", "generator") if step > self.options.adversarial_from else ("generator",)
+
+    def learning_rate(self, step: int) -> float:
+        return self.options.learning_rate * self.options.lr_decay ** (step // self.options.lr_decay_steps)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The generated waveforms ŷ ``(batch, samples)``; prematched features where there are pairs."""
+        return self.generator(batch.features if batch.retrieved is None else batch.retrieved)
+
+    def losses(self, update: str, batch: Batch, output: Tensor, step: int) -> dict[str, Tensor]:
+        y, y_hat = batch.audio, output
+        if update == "discriminators":
+            real, _ = self.discriminators(y)
+            fake, _ = self.discriminators(y_hat.detach())
+            return {"total": discriminator_loss(real, fake)}
+        losses = self._reconstruction(y, y_hat)
+        if step > self.options.adversarial_from:
+            losses |= self._adversarial(y, y_hat)
+        total = sum(getattr(self.weights, name) * loss for name, loss in losses.items())
+        return {"total": total, **losses}
+
+    def _reconstruction(self, y: Tensor, y_hat: Tensor) -> dict[str, Tensor]:
+        losses = {}
+        if self.weights.mel:
+            losses["mel"] = F.l1_loss(self.mel(y_hat), self.mel(y))
+        if self.weights.stft:
+            losses["stft"] = self.stft(y_hat, y)
+        return losses
+
+    def _adversarial(self, y: Tensor, y_hat: Tensor) -> dict[str, Tensor]:
+        fake, layers_fake = self.discriminators(y_hat)
+        losses = {"adversarial": generator_loss(fake)}
+        if self.weights.matching:
+            with torch.no_grad():
+                _, layers_real = self.discriminators(y)
+            losses["matching"] = feature_matching_loss(layers_real, layers_fake)
+        return losses
+
+    def validate(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+        """Mel L1 and MR-STFT of one whole utterance."""
+        y_hat = self.forward(batch)
+        metrics = {"mel": F.l1_loss(self.mel(y_hat), self.mel(batch.audio)), "stft": self.stft(y_hat, batch.audio)}
+        return metrics, y_hat[0]
+
+    @property
+    def exported(self) -> nn.Module:
+        return self.generator
+
+    def architecture(self) -> dict[str, Any]:
+        return {
+            "system": "vocoder",
+            "generator": self.options.generator,
+            "input_dim": self.inputs.feature_dim,
+            "sample_rate": 16_000,
+            "hop": FRAME_SAMPLES,
+            "features": dict(self.inputs.features),
+        }
+
+
+STAGES = {"vocoder": VocoderTraining}
