@@ -1,0 +1,79 @@
+"""Word and character errors, kept as counts so that a corpus-level rate is pooled and never a mean of rates.
+
+``WER = (S + D + I) / (H + S + D)``, summed over all trials before the division. The mean over utterances of each one's
+own rate is another number (it weighs short sentences more) and bears another name, ``wer_utterance``.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bowerbird.artifacts import BowerbirdError
+
+NORMALIZERS = ("whisper-english", "whisper-basic")
+UNITS = ("word", "char")
+
+
+@dataclass(frozen=True)
+class ErrorCounts:
+    """An alignment of a hypothesis with its reference, counted in words or characters."""
+
+    hits: int
+    substitutions: int
+    deletions: int
+    insertions: int
+
+    @property
+    def length(self) -> int:
+        """Units of the reference."""
+        return self.hits + self.substitutions + self.deletions
+
+    @property
+    def errors(self) -> int:
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def rate(self) -> float:
+        """Errors over reference units; above 1 where much was inserted."""
+        return self.errors / self.length
+
+
+@functools.cache
+def load_normalizer(name: str) -> Callable[[str], str]:
+    """What transcripts go through before they are compared: Whisper's normalisers (Radford et al. 2022, appendix C)."""
+    if name == "whisper-english":
+        from whisper_normalizer.english import EnglishTextNormalizer
+
+        normalizer = EnglishTextNormalizer()
+    elif name == "whisper-basic":
+        from whisper_normalizer.basic import BasicTextNormalizer
+
+        normalizer = BasicTextNormalizer()
+    else:
+        raise BowerbirdError(f"evaluation.normalizer: {name!r}: no such normaliser; known: {', '.join(NORMALIZERS)}")
+    return lambda text: " ".join(normalizer(text).split())
+
+
+def normalizer_id(name: str) -> str:
+    """The normaliser's name with the version of the package it comes from."""
+    import importlib.metadata
+
+    return f"{name} (whisper-normalizer {importlib.metadata.version('whisper-normalizer')})"
+
+
+def count_errors(reference: str, hypothesis: str, unit: str = "word") -> ErrorCounts:
+    """Counts of a minimum-edit alignment of two normalised texts; the reference must not be empty.
+
+    Characters include the single spaces between words, as `jiwer` counts them.
+    """
+    import jiwer
+
+    if not reference:
+        raise ValueError("an empty reference has no error rate")
+    if not hypothesis:
+        return ErrorCounts(0, 0, len(reference.split()) if unit == "word" else len(reference), 0)
+    process = jiwer.process_words if unit == "word" else jiwer.process_characters
+    result = process(reference, hypothesis)
+    return ErrorCounts(result.hits, result.substitutions, result.deletions, result.insertions)

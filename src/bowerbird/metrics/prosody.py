@@ -1,0 +1,90 @@
+"""How much of the source's intonation a conversion keeps, on frames of 16 ms by swift-f0.
+
+Both tracks start at sample 0 and are cut to the shorter one. A frame is voiced where the detector's confidence is at
+least 0.5. Pitch enters as ``12 log2(F0)``, in semitones.
+
+* ``f0_pcc``: Pearson correlation over frames voiced in both; a constant track has correlation 0 by definition;
+* ``f0_rmse_centred``: RMS difference in semitones over those frames, after each track's mean over them is removed (the
+  target's own register is no error);
+* ``vuv_f1``: F1 of "voiced" over all common frames, the source's decision being the truth.
+
+Fewer than `MIN_VOICED` frames voiced in both: the first two have no value.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+
+MIN_VOICED = 10
+_FLAT = 1e-3  # semitones; a track whose standard deviation is below is constant
+
+
+@dataclass(frozen=True)
+class PitchTrack:
+    """``hertz`` float64 ``(frames,)`` and ``voiced`` bool ``(frames,)``, a frame each 256 samples."""
+
+    hertz: np.ndarray
+    voiced: np.ndarray
+
+
+class PitchDetector:
+    """swift-f0 with its bundled weights, on one thread."""
+
+    def __init__(self) -> None:
+        import swift_f0
+
+        self.detector = swift_f0.SwiftF0(threads=1, spin=False)
+
+    def track(self, wave: np.ndarray) -> PitchTrack:
+        """Pitch of a 16 kHz mono ``wave`` ``(samples,)`` float32."""
+        result = self.detector.detect(wave, 16000)
+        return PitchTrack(result.pitch_hz, (result.confidence >= 0.5) & (result.pitch_hz > 0))
+
+
+@functools.cache
+def detector_identity() -> tuple[str, str]:
+    """(model id, SHA-256 of the weights)."""
+    import importlib.metadata
+    from pathlib import Path
+
+    import swift_f0
+
+    from bowerbird.artifacts import file_sha256
+
+    weights = Path(swift_f0.__file__).parent / "model.onnx"
+    return f"swift-f0 {importlib.metadata.version('swift-f0')}", file_sha256(weights)
+
+
+def prosody_scores(converted: PitchTrack, source: PitchTrack) -> tuple[dict[str, float], str]:
+    """The metrics of one trial, and a note that says why some are NaN ("" if none is)."""
+    frames = min(len(converted.hertz), len(source.hertz))
+    ours, theirs = converted.voiced[:frames], source.voiced[:frames]
+    scores = {"f0_pcc": float("nan"), "f0_rmse_centred": float("nan"), "vuv_f1": voicing_f1(ours, theirs)}
+    both = ours & theirs
+    notes = []
+    if both.sum() >= MIN_VOICED:
+        a, b = (12 * np.log2(track.hertz[:frames][both]) for track in (converted, source))
+        a, b = a - a.mean(), b - b.mean()
+        scores["f0_pcc"] = pearson(a, b)
+        scores["f0_rmse_centred"] = float(np.sqrt(np.mean((a - b) ** 2)))
+    else:
+        notes.append(f"{int(both.sum())} frames voiced in both, fewer than {MIN_VOICED}")
+    if np.isnan(scores["vuv_f1"]):
+        notes.append("no voiced frame in either")
+    return scores, "; ".join(notes)
+
+
+def pearson(a: np.ndarray, b: np.ndarray) -> float:
+    """Correlation of two centred tracks in semitones; 0 where one of them is constant."""
+    if a.std() < _FLAT or b.std() < _FLAT:
+        return 0.0
+    return float(np.clip((a @ b) / np.sqrt((a @ a) * (b @ b)), -1.0, 1.0))
+
+
+def voicing_f1(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """F1 of the decision "voiced"; NaN where neither track has a voiced frame."""
+    total = int(ours.sum()) + int(theirs.sum())
+    return 2 * int((ours & theirs).sum()) / total if total else float("nan")
