@@ -1,0 +1,133 @@
+"""English speech in many voices from Kokoro-82M, with the exact time of each phone.
+
+Phonemes come from espeak-ng's IPA, mapped to Kokoro's symbols. A voice is a mixture of the model's style vectors
+(timbre and prosody mixed separately), played back faster or slower by `warp`, which moves pitch and formants together.
+"""
+
+import json
+import subprocess
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soxr
+
+SAMPLE_RATE = 24000
+FRAME = 600
+TIMBRE_DIMS = 128
+BASE_VOICES = ("jf_alpha", "jf_gongitsune", "jf_nezumi", "jf_tebukuro", "jm_kumo")
+
+IPA_TO_KOKORO = (
+    ("ʔˌn̩", "tn"), ("ʔn̩", "tn"), ("n̩", "ᵊn"), ("l̩", "ᵊl"), ("ʔ", "t"),
+    ("aɪ", "I"), ("aʊ", "W"), ("dʒ", "ʤ"), ("eɪ", "A"), ("tʃ", "ʧ"), ("ɔɪ", "Y"), ("oʊ", "O"),
+    ("əl", "ᵊl"), ("ɜːɹ", "ɜɹ"), ("ɜː", "ɜɹ"), ("ɚ", "əɹ"), ("ɾ", "T"), ("iə", "iə"), ("ɪə", "iə"),
+    ("e", "A"), ("o", "ɔ"), ("r", "ɹ"), ("x", "k"), ("ç", "k"), ("ɐ", "ə"), ("ɬ", "l"), ("ʲ", ""), ("ː", ""),
+    ("g", "ɡ"),
+)  # fmt: skip
+"""espeak-ng's American English IPA to the symbols that Kokoro was trained with, longest first."""
+
+KOKORO_TO_ARPABET = {
+    "A": "EY", "I": "AY", "O": "OW", "Q": "OW", "W": "AW", "Y": "OY", "ᵊ": "AH", "ə": "AH", "ʌ": "AH", "ᵻ": "IH",
+    "ɪ": "IH", "i": "IY", "u": "UW", "ʊ": "UH", "ɑ": "AA", "ɔ": "AO", "æ": "AE", "ɛ": "EH", "ɜ": "ER", "ɚ": "ER",
+    "b": "B", "d": "D", "f": "F", "h": "HH", "j": "Y", "k": "K", "l": "L", "m": "M", "n": "N", "p": "P", "s": "S",
+    "t": "T", "v": "V", "w": "W", "z": "Z", "ð": "DH", "ʤ": "JH", "ɡ": "G", "ŋ": "NG", "ɹ": "R", "ʃ": "SH",
+    "ʒ": "ZH", "ʧ": "CH", "θ": "TH",
+}  # fmt: skip
+"""Kokoro's symbols to ARPAbet; the flap `T` has no entry: it is left unlabelled."""
+
+STRESS = "ˈˌ"
+PUNCTUATION = ' ,.;:!?—…"()“”'
+
+
+@dataclass(frozen=True)
+class Voice:
+    """Weights over `BASE_VOICES` (any sign, sum 1) for timbre and prosody; `warp` > 1 raises pitch and formants."""
+
+    timbre: tuple[float, ...]
+    prosody: tuple[float, ...]
+    warp: float = 1.0
+    speed: float = 1.0
+
+
+@dataclass(frozen=True)
+class Speech:
+    """A waveform (samples,) float32 and its phones: (label or None where unknown, start, end) in seconds."""
+
+    audio: np.ndarray
+    sample_rate: int
+    phones: list[tuple[str | None, float, float]]
+
+
+def phonemize(texts: list[str]) -> list[str]:
+    """English texts (one sentence each) to Kokoro phoneme strings."""
+    command = ["espeak-ng", "-q", "--ipa", "-v", "en-us"]
+    strings = []
+    for text in texts:
+        ipa = subprocess.run([*command, text], capture_output=True, text=True, check=True).stdout
+        ipa = unicodedata.normalize("NFC", ", ".join(line.strip() for line in ipa.strip().splitlines()))
+        for source, target in IPA_TO_KOKORO:
+            ipa = ipa.replace(source, target)
+        strings.append(ipa + ".")
+    return strings
+
+
+class Kokoro:
+    """The model of `prepare_kokoro.py`, as text or phonemes to `Speech`."""
+
+    def __init__(self, folder: Path, threads: int = 1) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self.session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options)
+        self.vocab: dict[str, int] = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))["vocab"]
+        packs = np.load(folder / "voices.npz", allow_pickle=False)
+        self.styles = np.stack([packs[name].reshape(-1, 256) for name in BASE_VOICES])  # (voices, lengths, 256)
+
+    def speak(self, phonemes: str, voice: Voice, sample_rate: int = 16000) -> Speech:
+        """Synthesise a phoneme string in `voice`."""
+        symbols = [symbol for symbol in phonemes if symbol in self.vocab]
+        tokens = np.array([[0, *(self.vocab[symbol] for symbol in symbols), 0]], dtype=np.int64)
+        styles = self.styles[:, min(len(symbols), self.styles.shape[1]) - 1]
+        style = np.concatenate(
+            [np.array(voice.timbre) @ styles[:, :TIMBRE_DIMS], np.array(voice.prosody) @ styles[:, TIMBRE_DIMS:]]
+        )
+        feeds = {
+            "tokens": tokens,
+            "style": style[None].astype(np.float32),
+            "speed": np.array([voice.speed / voice.warp], dtype=np.float32),
+        }
+        audio, durations = self.session.run(None, feeds)
+        rate_in = SAMPLE_RATE * voice.warp
+        audio = soxr.resample(audio.reshape(-1).astype(np.float32), rate_in, sample_rate, quality="HQ")
+        ends = np.cumsum(durations.reshape(-1)) * FRAME / rate_in
+        return Speech(audio, sample_rate, label_tokens(symbols, ends))
+
+
+def label_tokens(symbols: list[str], ends: np.ndarray) -> list[tuple[str | None, float, float]]:
+    """Phones of a token sequence; `ends` (len(symbols) + 2,) are the end times, the paddings' included.
+
+    A stress mark belongs to the phone after it; a schwa before r is part of ER; the time of punctuation is None
+    (a pause or not) and that of the paddings is SIL.
+    """
+    phones: list[tuple[str | None, float, float]] = [("SIL", 0.0, float(ends[0]))]
+    carried = None
+    for index, symbol in enumerate(symbols):
+        start, end = float(ends[index]), float(ends[index + 1])
+        if symbol in STRESS:
+            carried = start if carried is None else carried
+            continue
+        start = start if carried is None else carried
+        carried = None
+        label = KOKORO_TO_ARPABET.get(symbol)
+        following = symbols[index + 1] if index + 1 < len(symbols) else ""
+        if symbol in "əɜ" and following == "ɹ":
+            label = "ER"
+        if symbol == "ɹ" and index > 0 and symbols[index - 1] in "əɜ":
+            label = "ER"
+        phones.append((label, start, end))
+    phones.append(("SIL", float(ends[-2]), float(ends[-1])))
+    return phones

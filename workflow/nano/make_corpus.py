@@ -1,0 +1,137 @@
+"""Make the demo corpus: four flite voices to test on, ten Kokoro voices to train and validate on.
+
+    python workflow/nano/make_corpus.py --kokoro KOKORO_FOLDER --output src/bowerbird/assets/demo
+
+Finished utterances are kept, so an interrupted run goes on where it stopped.
+"""
+
+import argparse
+import csv
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from kokoro import Kokoro, Voice, phonemize
+from sentences import PARALLEL, TEST, TRAIN
+from torchaudio.functional import loudness
+
+SAMPLE_RATE = 16000
+LOUDNESS_LUFS = -23.0
+PEAK = 0.9
+PAUSE_S = 0.15
+UTTERANCES = {"train": 16, "valid": 12, "test": 12}
+COLUMNS = ("utt_id", "speaker", "gender", "language", "session", "split", "path", "text")
+FLITE = {"awb": "M", "kal16": "M", "rms": "M", "slt": "F"}
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A Kokoro voice of the corpus; weights are over alpha, gongitsune, nezumi, tebukuro (F) and kumo (M)."""
+
+    name: str
+    gender: str
+    split: str
+    voice: Voice
+
+
+def speaker(name: str, gender: str, split: str, timbre: str, prosody: str, warp: float, speed: float = 1.0) -> Speaker:
+    """A speaker from weights written as words: "0 0 0 0 1"."""
+    weights = [tuple(float(weight) for weight in text.split()) for text in (timbre, prosody)]
+    return Speaker(name, gender, split, Voice(weights[0], weights[1], warp, speed))
+
+
+KOKORO = (
+    speaker("alder", "M", "train", "0 0 0 0 1", "0 0 0 0 1", 1.0),
+    speaker("birch", "F", "train", "1 0 0 0 0", "1 0 0 0 0", 1.0),
+    speaker("cedar", "M", "train", "0 -.3 0 0 1.3", "0 0 0 0 1", 0.86, 1.05),
+    speaker("dahlia", "F", "train", "0 1 0 0 0", "0 1 0 0 0", 0.95),
+    speaker("elm", "M", "train", ".25 0 0 0 .75", "0 0 0 .4 .6", 1.12),
+    speaker("fern", "F", "train", "0 0 1 0 0", "0 0 1 0 0", 1.0),
+    speaker("hazel", "F", "train", "0 0 0 1 0", "0 0 0 1 0", 0.9),
+    speaker("iris", "F", "train", "-.3 0 1.3 0 0", ".5 0 .5 0 0", 1.18),
+    speaker("maple", "F", "valid", ".6 0 -.2 .6 0", "0 .5 0 .5 0", 0.84),
+    speaker("oak", "M", "valid", "0 0 .3 0 .7", "0 .5 0 0 .5", 0.84),
+)
+
+
+def trim(audio: np.ndarray, level_db: float = -45.0) -> np.ndarray:
+    """Cut the silence at both ends (relative to the loudest 10 ms) down to `PAUSE_S`."""
+    hop = SAMPLE_RATE // 100
+    frames = audio[: len(audio) // hop * hop].reshape(-1, hop)
+    power = (frames**2).mean(axis=1)
+    active = np.flatnonzero(power > power.max() * 10 ** (level_db / 10)) * hop
+    pause = int(PAUSE_S * SAMPLE_RATE)
+    return audio[max(0, active[0] - pause) : active[-1] + hop + pause]
+
+
+def normalise(audio: np.ndarray) -> np.ndarray:
+    """Set the loudness (ITU-R BS.1770) of a (samples,) waveform; the peak stays below `PEAK`."""
+    measured = float(loudness(torch.from_numpy(audio)[None], SAMPLE_RATE))
+    gain = 10 ** ((LOUDNESS_LUFS - measured) / 20)
+    return audio * min(gain, PEAK / float(np.abs(audio).max()))
+
+
+def say_flite(text: str, voice: str) -> np.ndarray:
+    """A sentence by flite at 16 kHz, (samples,) float32."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "speech.wav"
+        subprocess.run(["flite", "-voice", voice, "-t", text, "-o", str(path)], check=True)
+        audio, rate = soundfile.read(path, dtype="float32")
+    return audio if rate == SAMPLE_RATE else soxr.resample(audio, rate, SAMPLE_RATE)
+
+
+def choose_sentences(split: str, index: int) -> list[str]:
+    """The sentences of speaker `index` of a split.
+
+    Test speakers share the first `PARALLEL` sentences, and any two of them at most half of the others.
+    """
+    if split == "test":
+        others = np.roll(np.array(TEST[PARALLEL:]), -4 * index)
+        return TEST[:PARALLEL] + [str(text) for text in others[: UTTERANCES["test"] - PARALLEL]]
+    order = np.random.default_rng([len(TRAIN), index]).permutation(len(TRAIN))
+    return [TRAIN[number] for number in sorted(order[: UTTERANCES[split]])]
+
+
+def write(path: Path, audio: np.ndarray) -> None:
+    """Write a waveform as Ogg Vorbis."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with soundfile.SoundFile(path, "w", SAMPLE_RATE, 1, format="OGG", subtype="VORBIS", compression_level=0.35) as file:
+        file.write(audio)
+
+
+def main(kokoro: Path, output: Path, threads: int) -> None:
+    """Write every utterance that is missing, then `utterances.tsv`."""
+    rows = []
+    plan = [(name, gender, "test", None) for name, gender in FLITE.items()]
+    plan += [(item.name, item.gender, item.split, item.voice) for item in KOKORO]
+    model = None
+    for index, (name, gender, split, voice) in enumerate(plan):
+        for number, text in enumerate(choose_sentences(split, index), start=1):
+            path = Path(name) / f"{name}_{number:03d}.ogg"
+            rows.append((path.stem, name, gender, "en", "1", split, path.as_posix(), text))
+            if (output / path).exists():
+                continue
+            if voice is None:
+                audio = say_flite(text, name)
+            else:
+                model = model or Kokoro(kokoro, threads)
+                audio = model.speak(phonemize([text])[0], voice, SAMPLE_RATE).audio
+            write(output / path, normalise(trim(audio)))
+        print(f"{name}: {number} utterances", flush=True)
+    with open(output / "utterances.tsv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerows([COLUMNS, *rows])
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kokoro", type=Path, required=True, help="folder of prepare_kokoro.py")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the corpus")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    main(options.kokoro, options.output, options.threads)

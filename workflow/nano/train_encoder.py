@@ -1,0 +1,244 @@
+"""Train the bundled nano encoder: a small WavLM, supervised by phones.
+
+kNN-VC needs two things of one layer L: nearest neighbours by cosine must say the same phone *across speakers*, and the layer must
+still hold what a vocoder needs. So layer L is trained with three losses (the top layer with the first alone):
+
+* cross-entropy of the phone of each frame (a linear head: it becomes the bundled phonetic posteriors);
+* supervised contrastive loss between frames of one phone and the same third of it: it shapes the cosine geometry;
+* L1 between a linear read-out and the log-mel spectrogram: timbre and detail survive, in directions of small variance.
+
+Speech is a folder of ``name.flac`` with ``name.json`` ({"phones": [[phone, start_s, end_s], ...]}); the JSONs come from
+``make_speech.py`` (synthetic, exact times) and ``label_speech.py`` (real, pseudo-labels of pocketsphinx).
+
+    python workflow/nano/train_encoder.py --speech SYNTHETIC REAL --output src/bowerbird/assets --minutes 40
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+import torch.nn.functional as F
+import torchaudio
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import WavLMConfig, WavLMModel
+
+PHONES = (
+    "SIL AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH".split()
+)
+RATE, HOP = 16000, 320
+LAYER = 3
+CONFIG = WavLMConfig(
+    vocab_size=len(PHONES),
+    hidden_size=256,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    intermediate_size=768,
+    conv_dim=(32, 64, 96, 128, 192, 192, 192),
+    conv_stride=(5, 2, 2, 2, 2, 2, 2),
+    conv_kernel=(10, 3, 3, 3, 3, 2, 2),
+    conv_bias=True,
+    feat_extract_norm="layer",
+    do_stable_layer_norm=False,
+    num_conv_pos_embeddings=31,
+    num_conv_pos_embedding_groups=8,
+    num_buckets=80,
+    max_bucket_distance=200,
+    hidden_dropout=0.0,
+    attention_dropout=0.0,
+    activation_dropout=0.0,
+    feat_proj_dropout=0.0,
+    layerdrop=0.0,
+    apply_spec_augment=False,
+    mask_time_prob=0.0,
+)
+
+
+@dataclass(frozen=True)
+class Utterance:
+    wave: np.ndarray  # int16 (samples,)
+    phones: list[tuple[int, float, float]]  # index in PHONES or -1 (ignored), start and end in seconds
+
+
+def load_speech(folder: Path, known: dict[str, Utterance]) -> None:
+    """Add the labelled utterances of ``folder`` that are not in ``known`` yet (it may still be growing)."""
+    index = {phone: number for number, phone in enumerate(PHONES)}
+    for label in sorted(folder.glob("*.json")):
+        if label.stem in known or not label.with_suffix(".flac").exists():
+            continue
+        phones = [(index.get(p, -1), a, b) for p, a, b in json.loads(label.read_text())["phones"]]
+        if len(phones) > 5:
+            known[label.stem] = Utterance(soundfile.read(label.with_suffix(".flac"), dtype="int16")[0], phones)
+
+
+def frame_labels(phones: list[tuple[int, float, float]], offset: float, speed: float, frames: int) -> np.ndarray:
+    """Phone and third of the phone of each frame, ``(frames, 2)`` int64; -1 where unlabelled.
+
+    Frame i looks at samples [320 i, 320 i + 400): its centre is at 320 i + 200.
+    """
+    centres = ((np.arange(frames) * HOP + 200) / RATE) * speed + offset
+    labels = np.full((frames, 2), -1, np.int64)
+    for phone, start, end in phones:
+        inside = (centres >= start) & (centres < end)
+        labels[inside, 0] = phone
+        labels[inside, 1] = np.minimum(2, ((centres[inside] - start) / max(end - start, 1e-3) * 3).astype(int))
+    return labels
+
+
+def crop(utterance: Utterance, seconds: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A random crop, played faster or slower (pitch, formants and tempo together), at a random level."""
+    speed = float(rng.uniform(0.84, 1.2))
+    length = int(seconds * RATE)
+    needed = int(length * speed) + 64
+    start = int(rng.integers(0, max(1, len(utterance.wave) - needed)))
+    wave = utterance.wave[start : start + needed].astype(np.float32) / 32768
+    wave = soxr.resample(wave, RATE * speed, RATE, quality="QQ")
+    peak = np.abs(wave).max() + 1e-4
+    wave = wave * (0.7 / peak) * 10 ** (rng.uniform(-18, 0) / 20)
+    wave = np.pad(wave, (0, max(0, length - len(wave))))[:length]
+    return wave, frame_labels(utterance.phones, start / RATE, speed, (length - 80) // HOP)
+
+
+class Teacher(nn.Module):
+    """The encoder with its training heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = WavLMModel(CONFIG)
+        self.phones = nn.Linear(CONFIG.hidden_size, len(PHONES))  # on layer L: the bundled phonetic head
+        self.top = nn.Linear(CONFIG.hidden_size, len(PHONES))
+        self.mel = nn.Linear(CONFIG.hidden_size, 80)
+        self.spectrogram = torchaudio.transforms.MelSpectrogram(RATE, 1024, 1024, HOP, 0, 8000, n_mels=80, center=False)
+
+    def log_mel(self, wave: Tensor) -> Tensor:
+        """``(batch, samples)`` -> normalised log-mel ``(batch, frames, 80)``, centred as the frames are."""
+        padded = F.pad(wave, (312, 1024))
+        mel = self.spectrogram(padded).clamp_min(1e-5).log().transpose(1, 2)
+        return (mel[:, : (wave.shape[1] - 80) // HOP] + 4.0) / 2.5
+
+    def losses(self, noisy: Tensor, clean: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Losses of a batch: waves ``(batch, samples)``, labels ``(batch, frames, 2)``."""
+        states = self.encoder(noisy, output_hidden_states=True).hidden_states
+        layer, top = states[LAYER], states[-1]
+        phone = labels[..., 0]
+        return {
+            "phone_top": F.cross_entropy(self.top(top).transpose(1, 2), phone, ignore_index=-1, label_smoothing=0.05),
+            "phone": F.cross_entropy(self.phones(layer).transpose(1, 2), phone, ignore_index=-1, label_smoothing=0.05),
+            "contrast": contrastive_loss(layer, labels),
+            "mel": F.l1_loss(self.mel(layer), self.log_mel(clean)),
+        }
+
+
+def contrastive_loss(features: Tensor, labels: Tensor, temperature: float = 0.1, most: int = 1024) -> Tensor:
+    """Supervised contrastive loss (Khosla et al. 2020): positives share phone and third and come from another crop."""
+    batch, frames, _ = features.shape
+    item = torch.arange(batch)[:, None].expand(batch, frames).reshape(-1)
+    key = (labels[..., 0] * 3 + labels[..., 1]).reshape(-1)
+    chosen = torch.nonzero(labels[..., 0].reshape(-1) > 0).squeeze(1)
+    chosen = chosen[torch.randperm(len(chosen))[:most]]
+    unit = F.normalize(features.reshape(batch * frames, -1)[chosen], dim=-1)
+    similarity = unit @ unit.T / temperature
+    other = item[chosen][:, None] != item[chosen][None]
+    positive = (key[chosen][:, None] == key[chosen][None]) & other
+    similarity = similarity.masked_fill(~other, -1e4)
+    log_prob = similarity - similarity.logsumexp(dim=1, keepdim=True)
+    has = positive.any(dim=1)
+    return -((log_prob * positive).sum(1)[has] / positive.sum(1)[has]).mean()
+
+
+WEIGHTS = {"phone_top": 0.5, "phone": 1.0, "contrast": 0.7, "mel": 2.0}
+
+
+def make_batch(pools: list[list[Utterance]], size: int, seconds: float, rng: np.random.Generator) -> tuple[Tensor, ...]:
+    """Equal shares of every folder of speech, with noise on some inputs (the mel target stays clean)."""
+    items = [crop(pools[n % len(pools)][rng.integers(len(pools[n % len(pools)]))], seconds, rng) for n in range(size)]
+    clean = torch.from_numpy(np.stack([wave for wave, _ in items]))
+    level = clean.square().mean(1, keepdim=True).sqrt()
+    snr = torch.from_numpy(rng.uniform(12, 45, (size, 1))).float()
+    noisy = clean + torch.from_numpy(rng.standard_normal(clean.shape, np.float32)) * level * 10 ** (-snr / 20)
+    return noisy, clean, torch.from_numpy(np.stack([labels for _, labels in items]))
+
+
+def export(model: Teacher, assets: Path, facts: dict) -> None:
+    """Write ``nano-encoder`` (a transformers directory, float16) and ``nano-phones`` (the head on layer L)."""
+    folder = assets / "nano-encoder"
+    folder.mkdir(parents=True, exist_ok=True)
+    config = WavLMConfig.from_dict({**CONFIG.to_dict(), "dtype": "float16", "architectures": ["WavLMModel"]})
+    config.save_pretrained(folder)
+    weights = {k: v.half().contiguous() for k, v in model.encoder.state_dict().items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt", **{k: str(v) for k, v in facts.items()}})
+    folder = assets / "nano-phones"
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(
+        {"weight": model.phones.weight.detach().clone(), "bias": model.phones.bias.detach().clone()},
+        folder / "model.safetensors",
+    )
+    head = {"encoder": "bundled:nano-encoder", "layer": LAYER, "phones": PHONES}
+    (folder / "config.json").write_text(json.dumps(head, indent=2) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--speech", type=Path, nargs="+", required=True, help="folders of name.flac and name.json")
+    parser.add_argument("--output", type=Path, required=True, help="folder that gets nano-encoder/ and nano-phones/")
+    parser.add_argument(
+        "--checkpoint", type=Path, default=Path("nano-encoder.safetensors"), help="resumed from if there"
+    )
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument(
+        "--minutes", type=float, default=1e9, help="the schedule ends at this wall time, if steps do not first"
+    )
+    parser.add_argument("--batch-size", type=int, default=12)
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of a crop")
+    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    model = Teacher()
+    parameters = sum(p.numel() for p in model.encoder.parameters())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.02)
+    speech: list[dict[str, Utterance]] = [{} for _ in options.speech]
+    begin, means = time.time(), dict.fromkeys(WEIGHTS, 0.0)
+    for step in range(options.steps):
+        if step % 100 == 0:
+            for folder, known in zip(options.speech, speech, strict=True):
+                load_speech(folder, known)
+            pools = [list(known.values()) for known in speech if known]
+        progress = max(step / options.steps, (time.time() - begin) / 60 / options.minutes)
+        if progress >= 1:
+            break
+        rate = options.learning_rate * min(1, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * progress))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        batch = make_batch(pools, options.batch_size, options.seconds, np.random.default_rng([options.seed, step]))
+        losses = model.losses(*batch)
+        optimizer.zero_grad(set_to_none=True)
+        sum(WEIGHTS[name] * value for name, value in losses.items()).backward()  # type: ignore[union-attr]
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        for name, value in losses.items():
+            means[name] += (float(value) - means[name]) * (0.05 if step > 20 else 0.5)
+        if step % 25 == 0:
+            minutes = (time.time() - begin) / 60
+            shown = " ".join(f"{name} {value:.3f}" for name, value in means.items())
+            print(f"step {step} {minutes:.1f} min lr {rate:.2e} {shown} speech {[len(p) for p in pools]}", flush=True)
+        if step % 200 == 199:
+            save_file(model.state_dict(), options.checkpoint)
+    save_file(model.state_dict(), options.checkpoint)
+    export(model, options.output, {"steps": step, "parameters": parameters, "layer": LAYER, "seed": options.seed})
+    print(f"exported {parameters / 1e6:.2f} M parameters after {step} steps, {(time.time() - begin) / 60:.1f} min")
+
+
+if __name__ == "__main__":
+    main()
