@@ -82,6 +82,7 @@ class Kokoro:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the cores are shared
         self.session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options)
         self.vocab: dict[str, int] = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))["vocab"]
         packs = np.load(folder / "voices.npz", allow_pickle=False)

@@ -24,7 +24,7 @@ SAMPLE_RATE = 16000
 LOUDNESS_LUFS = -23.0
 PEAK = 0.9
 PAUSE_S = 0.15
-UTTERANCES = {"train": 16, "valid": 12, "test": 12}
+UTTERANCES = {"train": 10, "valid": 6, "test": 12}
 COLUMNS = ("utt_id", "speaker", "gender", "language", "session", "split", "path", "text")
 FLITE = {"awb": "M", "kal16": "M", "rms": "M", "slt": "F"}
 
@@ -94,7 +94,7 @@ def choose_sentences(split: str, index: int) -> list[str]:
         others = np.roll(np.array(TEST[PARALLEL:]), -4 * index)
         return TEST[:PARALLEL] + [str(text) for text in others[: UTTERANCES["test"] - PARALLEL]]
     order = np.random.default_rng([len(TRAIN), index]).permutation(len(TRAIN))
-    return [TRAIN[number] for number in sorted(order[: UTTERANCES[split]])]
+    return [TRAIN[number] for number in order[: UTTERANCES[split]]]
 
 
 def write(path: Path, audio: np.ndarray) -> None:
@@ -104,28 +104,38 @@ def write(path: Path, audio: np.ndarray) -> None:
         file.write(audio)
 
 
+def plan() -> list[tuple[dict[str, str], Voice | None]]:
+    """Every row of `utterances.tsv` and its Kokoro voice (None: flite), the first utterance of each speaker first."""
+    speakers = [(name, gender, "test", None) for name, gender in FLITE.items()]
+    speakers += [(item.name, item.gender, item.split, item.voice) for item in KOKORO]
+    rows = []
+    for index, (name, gender, split, voice) in enumerate(speakers):
+        for number, text in enumerate(choose_sentences(split, index), start=1):
+            utterance = f"{name}_{number:03d}"
+            path = f"{name}/{utterance}.ogg"
+            values = (utterance, name, gender, "en", "1", split, path, text)
+            rows.append((dict(zip(COLUMNS, values, strict=True)), voice))
+    return sorted(rows, key=lambda item: (item[0]["split"], item[0]["utt_id"][-3:]))
+
+
 def main(kokoro: Path, output: Path, threads: int) -> None:
     """Write every utterance that is missing, then `utterances.tsv`."""
-    rows = []
-    plan = [(name, gender, "test", None) for name, gender in FLITE.items()]
-    plan += [(item.name, item.gender, item.split, item.voice) for item in KOKORO]
-    model = None
-    for index, (name, gender, split, voice) in enumerate(plan):
-        for number, text in enumerate(choose_sentences(split, index), start=1):
-            path = Path(name) / f"{name}_{number:03d}.ogg"
-            rows.append((path.stem, name, gender, "en", "1", split, path.as_posix(), text))
-            if (output / path).exists():
-                continue
-            if voice is None:
-                audio = say_flite(text, name)
-            else:
-                model = model or Kokoro(kokoro, threads)
-                audio = model.speak(phonemize([text])[0], voice, SAMPLE_RATE).audio
-            write(output / path, normalise(trim(audio)))
-        print(f"{name}: {number} utterances", flush=True)
+    model, rows = None, plan()
+    for row, voice in rows:
+        path = output / row["path"]
+        if path.exists():
+            continue
+        if voice is None:
+            audio = say_flite(row["text"], row["speaker"])
+        else:
+            model = model or Kokoro(kokoro, threads)
+            audio = model.speak(phonemize([row["text"]])[0], voice, SAMPLE_RATE).audio
+        write(path, normalise(trim(audio)))
+        print(row["utt_id"], row["text"], flush=True)
     with open(output / "utterances.tsv", "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerows([COLUMNS, *rows])
+        writer = csv.DictWriter(file, COLUMNS, delimiter="\t", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(sorted((row for row, _ in rows), key=lambda row: row["utt_id"]))
 
 
 if __name__ == "__main__":
