@@ -1,7 +1,7 @@
 """A Vocos-like generator (Siuzdak 2023): ConvNeXt blocks at the frame rate, and an inverse STFT instead of upsampling.
 
-Differences from the paper: the input is self-supervised features at 50 frames a second; half-way through, the frame rate
-is doubled, so that the inverse STFT has a hop of 160 samples (10 ms) and no frame has to describe 20 ms of phase.
+Differences from the paper: the input is self-supervised features at 50 frames a second; half-way through, the frame
+rate is doubled, so that the inverse STFT has a hop of 160 samples (10 ms) and no frame has to describe 20 ms of phase.
 """
 
 from __future__ import annotations

@@ -63,6 +63,7 @@ class DataNeeds:
     segment_frames: int  # length of a training crop, frames
     audio: bool = False  # the crop's waveform
     units: bool = False  # the code of each frame
+    same_speaker_pairs: bool = False  # pairs, where given, must be of one speaker
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,11 @@ class TrainingStage(ABC):
 
     modules: dict[str, nn.Module]  # every module with weights, frozen ones too
     optimizers: dict[str, torch.optim.Optimizer]
-    needs: DataNeeds
+
+    @classmethod
+    @abstractmethod
+    def data_needs(cls, options: Any) -> DataNeeds:
+        """What its batches must hold."""
 
     @classmethod
     @abstractmethod

@@ -1,7 +1,7 @@
 """The vocoder that the other systems share: self-supervised features to 16 kHz speech.
 
 The published size is kNN-VC's (Baas et al. 2023, section 3.3): HiFi-GAN v1 on features of one WavLM layer, trained on
-real features or on *prematched* ones, where each frame is the mean of its nearest neighbours in the same speaker's other
+real features or on *prematched* ones: each frame the mean of its nearest neighbours in the same speaker's other
 utterances, as the vocoder will meet them at conversion.
 """
 
@@ -166,7 +166,6 @@ class VocoderTraining(TrainingStage):
 
     def __init__(self, options: VocoderStage, inputs: StageInputs) -> None:
         self.options, self.inputs = options, inputs
-        self.needs = DataNeeds(segment_frames=options.segment_frames, audio=True)
         self.weights = loss_weights(options)
         self.generator = build_generator(options.generator, inputs.feature_dim)
         self.discriminators: Discriminators = (
@@ -190,6 +189,10 @@ class VocoderTraining(TrainingStage):
         }
         if options.start_from:
             self._start_from(Path(bundled(options.start_from)))
+
+    @classmethod
+    def data_needs(cls, options: VocoderStage) -> DataNeeds:
+        return DataNeeds(options.segment_frames, audio=True, same_speaker_pairs=True)
 
     @classmethod
     def build(cls, options: VocoderStage, inputs: StageInputs) -> Self:

@@ -1,0 +1,229 @@
+"""Stage `training`: one stage of one system, from shards to a model folder.
+
+Kill it at any time and run the same command again: it goes on from its last checkpoint, and the result is the same.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from bowerbird.artifacts import (
+    IDENTITY_KEY,
+    BowerbirdError,
+    Identity,
+    RunRecord,
+    atomic_path,
+    inputs_digest,
+    stable_hash,
+    write_json,
+    write_text,
+)
+from bowerbird.config import RuntimeConfig, TrainingConfig, bundled
+from bowerbird.experiments import Experiment, StageOptions, stage_options
+from bowerbird.systems.base import Batch, StageInputs
+from bowerbird.tables import read_identity
+
+from .checkpoints import Checkpoints
+from .data import StageData, StepBatches, equal_parts
+from .distributed import Processes, join
+from .journal import Journal
+from .loop import Trainer
+
+__all__ = ["PREEMPTED", "VERSION", "train_stage"]
+
+VERSION = 1
+PREEMPTED = 75  # exit code (EX_TEMPFAIL): stopped by a signal, saved; run again
+VALID_UTTERANCES, VALID_FRAMES = 16, 500  # whole utterances of a validation, and where each is cut
+NO_FILES: list[Path] = []
+NO_MODELS: list[str] = []
+
+log = logging.getLogger(__name__)
+
+
+def train_stage(
+    output: Path,
+    stage: str,
+    experiment: Experiment,
+    manifest: Path,
+    training: TrainingConfig,
+    runtime: RuntimeConfig,
+    features: list[Path] = NO_FILES,
+    audio: list[Path] = NO_FILES,
+    pairs: list[Path] = NO_FILES,
+    units: list[Path] = NO_FILES,
+    codebook: Path | None = None,
+    models: list[str] = NO_MODELS,
+) -> int:
+    """Train one stage of an experiment; ``output`` is its model.safetensors, the rest is written beside it.
+
+    ``models`` are "role=folder". Returns 0, or 75 when SIGTERM or SIGUSR1 stopped it: then a checkpoint was saved and
+    the same command goes on from there.
+    """
+    torch.set_num_threads(runtime.threads)
+    folders = _model_folders(models)
+    files = {"manifest": [manifest], "features": features, "audio": audio, "pairs": pairs, "units": units}
+    files["codebook"] = [codebook] if codebook else []
+    files |= {role: [folder / "model.safetensors"] for role, folder in folders.items()}
+    job = Job(output, experiment.system, stage, _options(experiment, stage), files, folders)
+    with join(runtime.device) as processes, RunRecord(str(processes.device), job.options.precision) as record:
+        trainer = _trainer(job, training, processes)
+        try:
+            finished = trainer.run(runtime.workers)
+        finally:
+            if trainer.journal.is_open:
+                trainer.journal.close()
+        if finished and processes.is_first:
+            _write_model(job, trainer, record)
+    return 0 if finished else PREEMPTED
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: what, on which files, to where."""
+
+    output: Path
+    system: str
+    stage: str
+    options: StageOptions
+    files: Mapping[str, list[Path]]  # by role
+    models: Mapping[str, Path]  # folders by role
+
+    @property
+    def identity(self) -> Identity:
+        """Options and digests of inputs; a model to start from counts by its weights, not by its path."""
+        values = self.options.model_dump(exclude={"start_from"})
+        files = dict(self.files)
+        if getattr(self.options, "start_from", ""):
+            files["start"] = [Path(bundled(self.options.start_from)) / "model.safetensors"]
+        inputs = {role: inputs_digest(paths) for role, paths in files.items() if paths}
+        return Identity("training", VERSION, {"system": self.system, "stage": self.stage, **values}, inputs)
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The identity without the number of steps: what may share checkpoints."""
+        identity = self.identity
+        params = {name: value for name, value in identity.params.items() if name != "steps"}
+        return {"version": identity.version, "params": params, "inputs": dict(identity.inputs)}
+
+
+def _trainer(job: Job, settings: TrainingConfig, processes: Processes) -> Trainer:
+    """Everything that a training needs, opened and built."""
+    options, files = job.options, job.files
+    if not files["features"]:
+        raise BowerbirdError("--features: missing: training reads at least one shard of features")
+    if options.batch_size < processes.count * options.accumulate:
+        raise BowerbirdError(
+            f"{job.stage}.batch_size: {options.batch_size}: less than one item for each of {processes.count} processes "
+            f"with {options.accumulate} micro-batches"
+        )
+    kind = importlib.import_module(f"bowerbird.systems.{job.system}").STAGES[job.stage]
+    roles = ("features", "audio", "pairs", "units")
+    data = StageData(kind.data_needs(options), files["manifest"][0], **{role: files[role] for role in roles})
+    facts = read_identity(files["features"][0].with_suffix(".parquet")).get("params", {})
+    torch.manual_seed(options.seed)
+    stage = kind.build(options, StageInputs(data.feature_dim, facts, job.models, *files["codebook"]))
+    batches = _batches(job, data, processes)
+    validation = _validation_batches(data) if processes.is_first else []
+    recipe = job.recipe
+    folder = job.output.parent / "checkpoints" / stable_hash(recipe)
+    checkpoints = Checkpoints(folder, settings.keep_checkpoints)
+    if processes.is_first:
+        _announce(folder, recipe)
+        checkpoints.clean()
+        log.info(
+            "%s of %s: %.2f M parameters on %s; %d utterances to train on, %d to validate",
+            job.stage,
+            job.system,
+            sum(p.numel() for p in stage.exported.parameters()) / 1.0e6,
+            processes.device,
+            len(batches.items),
+            len(validation),
+        )
+    tensorboard = job.output.parent / "tensorboard" / folder.name
+    journal = Journal(folder / "metrics.jsonl", tensorboard, options.steps, settings.log_every)
+    return Trainer(stage, options, settings, batches, validation, processes, checkpoints, journal)
+
+
+def _batches(job: Job, data: StageData, processes: Processes) -> StepBatches:
+    """This process's batches of the training split."""
+    frames = data.needs.segment_frames
+    items = data.items("train", at_least=frames)
+    if not items:
+        raise BowerbirdError(
+            f"{job.files['manifest'][0]}: no utterance of split train with {frames} frames of features or more; lower "
+            "segment_frames, or look at the corpus"
+        )
+    part = equal_parts(job.options.batch_size, processes.count)[processes.rank]
+    return StepBatches(data, items, job.options.seed, job.options.batch_size, part)
+
+
+def _validation_batches(data: StageData) -> list[Batch]:
+    """Some whole utterances of the validation split, the same ones at every validation."""
+    items = data.items("valid")
+    if not items:
+        log.warning("no utterance of split valid: training without validation")
+    return [
+        data.whole(item, VALID_FRAMES) for item in items[:: max(1, len(items) // VALID_UTTERANCES)][:VALID_UTTERANCES]
+    ]
+
+
+def _options(experiment: Any, stage: str) -> StageOptions:
+    if stage not in experiment.stages:
+        known = ", ".join(experiment.stages) or "none"
+        raise BowerbirdError(f"--stage: {stage!r}: no training stage of {experiment.system}; it has: {known}")
+    return stage_options(experiment, stage)
+
+
+def _model_folders(models: list[str]) -> dict[str, Path]:
+    folders = {}
+    for word in models:
+        role, equals, folder = word.partition("=")
+        if not equals or not (Path(folder) / "model.safetensors").is_file():
+            raise BowerbirdError(f"--models: {word}: not role=FOLDER with a folder that holds model.safetensors")
+        folders[role] = Path(folder)
+    return folders
+
+
+def _announce(folder: Path, recipe: Mapping[str, Any]) -> None:
+    """Record the recipe beside its checkpoints; where there are only other recipes' ones, say what differs."""
+    if not (folder / "recipe.json").exists():
+        for other in sorted(folder.parent.glob("*/recipe.json")):
+            before, now = _flat(json.loads(other.read_text(encoding="utf-8"))), _flat(recipe)
+            changed = [
+                f"{key}: {before.get(key, 'absent')} -> {now.get(key, 'absent')}"
+                for key in sorted(before.keys() | now.keys())
+                if before.get(key) != now.get(key)
+            ]
+            log.warning(
+                "starting anew: the checkpoints in %s are of another recipe (%s)", other.parent, "; ".join(changed)
+            )
+    write_json(folder / "recipe.json", recipe)
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        flat |= _flat(item, f"{prefix}{key}.") if isinstance(item, Mapping) else {f"{prefix}{key}": item}
+    return flat
+
+
+def _write_model(job: Job, trainer: Trainer, record: RunRecord) -> None:
+    """The model folder's files; the weights come last, so where they are, all is."""
+    identity, output = job.identity, job.output
+    weights = trainer.result()
+    record.extra["processes"] = trainer.processes.count
+    record.extra["steps_per_second"] = round(trainer.journal.steps_per_second(trainer.finished_step), 4)
+    write_json(output.with_name("config.json"), {**trainer.stage.architecture(), "identity": identity.as_dict()})
+    write_text(output.with_name("metrics.jsonl"), "".join(f"{line}\n" for line in trainer.journal.lines))
+    record.write(output, identity)
+    with atomic_path(output) as temporary:
+        save_file(weights, temporary, metadata={IDENTITY_KEY.decode(): identity.to_json()})

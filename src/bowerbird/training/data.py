@@ -1,0 +1,202 @@
+"""Batches from shards. The batch of a step is a function of the seed and the step, and of nothing else.
+
+So there is no sampler to save: training goes on after any step, on any number of processes, with the batches it would
+have had.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from bowerbird.artifacts import BowerbirdError
+from bowerbird.systems.base import FRAME_SAMPLES, Batch, DataNeeds
+from bowerbird.tables import Shards, open_array, read_table
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Item:
+    """An utterance to train on."""
+
+    utt_id: str
+    frames: int
+    variants: int = 1  # pairs it has
+
+
+class StageData:
+    """What a stage reads, opened: features always, the rest where the stage needs it."""
+
+    def __init__(
+        self,
+        needs: DataNeeds,
+        manifest: Path,
+        features: Sequence[Path],
+        audio: Sequence[Path] = (),
+        pairs: Sequence[Path] = (),
+        units: Sequence[Path] = (),
+    ) -> None:
+        for role, wanted, given in (("audio", needs.audio, audio), ("units", needs.units, units)):
+            if wanted and not given:
+                raise BowerbirdError(f"--{role}: missing: this stage trains on it")
+        self.needs = needs
+        self.features = Shards(features)
+        self.audio = Shards(audio, length="num_samples") if needs.audio else None
+        self.units = Shards(units) if needs.units else None
+        self.pairs = RetrievedFeatures(pairs, self.features) if pairs else None
+        if self.pairs and needs.same_speaker_pairs:
+            self.pairs.must_be_of_same_speaker()
+        self._split = read_table(manifest, ["utt_id", "split"]).set_index("utt_id")["split"].to_dict()
+
+    @property
+    def feature_dim(self) -> int:
+        return int(self.features.row_shape[0])
+
+    def items(self, split: str, at_least: int = 1) -> list[Item]:
+        """Utterances of a split that have all that the stage needs and at least so many frames."""
+        found, missing, short = [], 0, 0
+        for utt_id, frames in self.features.lengths().items():
+            if self._split.get(utt_id) != split:
+                continue
+            variants = self.pairs.variants(utt_id) if self.pairs else 1
+            have_all = variants and all(utt_id in s for s in (self.audio, self.units) if s is not None)
+            missing, short = missing + (not have_all), short + (frames < at_least)
+            if have_all and frames >= at_least:
+                found.append(Item(utt_id, frames, variants))
+        if missing or short:
+            reasons = f"{missing} without pairs, audio or units, {short} of less than {at_least} frames"
+            log.info("split %s: utterances left out: %s", split, reasons)
+        return found
+
+    def crop(self, item: Item, start: int, frames: int, variant: int = 0) -> dict[str, Tensor]:
+        """Frames ``[start, start + frames)`` of an utterance with the samples ``[320 start, 320 (start + frames))``."""
+        stop = start + frames
+        features = np.asarray(self.features[item.utt_id][start:stop], dtype=np.float32)
+        tensors = {"features": torch.from_numpy(features)}
+        if self.audio is not None:
+            samples = self.audio[item.utt_id][FRAME_SAMPLES * start : FRAME_SAMPLES * stop]
+            wave = torch.from_numpy(samples.astype(np.float32) / 32768)
+            tensors["audio"] = torch.nn.functional.pad(wave, (0, FRAME_SAMPLES * frames - len(wave)))
+        if self.pairs is not None:
+            tensors["retrieved"] = torch.from_numpy(self.pairs.crop(item.utt_id, variant, start, stop))
+        if self.units is not None:
+            tensors["units"] = torch.from_numpy(self.units[item.utt_id][start:stop].astype(np.int64))
+        return tensors
+
+    def whole(self, item: Item, max_frames: int) -> Batch:
+        """One utterance as a batch, cut at ``max_frames``."""
+        return stack([item.utt_id], [self.crop(item, 0, min(item.frames, max_frames))])
+
+
+class RetrievedFeatures:
+    """The features that pairs stand for: each frame is the mean of its k retrieved neighbours."""
+
+    def __init__(self, paths: Sequence[Path], features: Shards) -> None:
+        self.folder = paths[0].parent
+        self._indices = [open_array(path) for path in paths]
+        tables = [read_table(path.with_suffix(".parquet")).assign(file=number) for number, path in enumerate(paths)]
+        self.index = pd.concat([t for t in tables if len(t)] or tables, ignore_index=True)
+        self._by_shard = {_shard_number(p): array for p, array in zip(features.paths, features.arrays, strict=True)}
+        columns = ("file", "start", "donor_file")
+        places = zip(*(self.index[c].astype(int) for c in columns), strict=True)
+        self._places: dict[str, list[tuple[int, int, int]]] = {}
+        for utt_id, place in zip(self.index["utt_id"], places, strict=True):
+            self._places.setdefault(utt_id, []).append(place)
+
+    def variants(self, utt_id: str) -> int:
+        """How many donors an utterance has."""
+        return len(self._places.get(utt_id, ()))
+
+    def crop(self, utt_id: str, variant: int, start: int, stop: int) -> np.ndarray:
+        """Frames ``[start, stop)`` as retrieved from one donor: float32 ``(frames, dim)``."""
+        file, first, donor_shard = self._places[utt_id][variant]
+        if donor_shard not in self._by_shard:
+            raise BowerbirdError(
+                f"--features: shard {donor_shard}: missing: a donor of {utt_id} is in it; give all shards"
+            )
+        neighbours = self._indices[file][first + start : first + stop]
+        return self._by_shard[donor_shard][neighbours].astype(np.float32).mean(axis=1)
+
+    def must_be_of_same_speaker(self) -> None:
+        """Prematched training pairs an utterance with its own speaker's frames."""
+        others = self.index[self.index["speaker"] != self.index["donor_speaker"]]
+        if len(others):
+            row = others.iloc[0]
+            raise BowerbirdError(
+                f"{self.folder}: {row['utt_id']} of {row['speaker']} is paired with speaker {row['donor_speaker']}; a "
+                "prematched vocoder needs pairs with same_speaker: true"
+            )
+
+
+def _shard_number(path: Path) -> int:
+    found = re.fullmatch(r"shard-(\d+)", path.stem)
+    if not found:
+        raise BowerbirdError(f"{path}: not named shard-NNNN.npy, so pairs cannot say which shard it is")
+    return int(found[1])
+
+
+def stack(utt_ids: Sequence[str], crops: Sequence[dict[str, Tensor]]) -> Batch:
+    """Crops of one length as a batch."""
+    return Batch(tuple(utt_ids), **{name: torch.stack([crop[name] for crop in crops]) for name in crops[0]})
+
+
+# ------------------------------------------------------------------------------------------------------------- sampling
+class StepBatches(Dataset[Batch]):
+    """``batches[step]``: this process's part of the batch of that step (from 1).
+
+    Utterances come in epochs: each once in an order drawn from ``[seed, epoch]``. Crops and donors are drawn from
+    ``[seed, step]``.
+    """
+
+    def __init__(self, data: StageData, items: Sequence[Item], seed: int, batch_size: int, part: slice) -> None:
+        self.data, self.items, self.seed, self.batch_size, self.part = data, list(items), seed, batch_size, part
+
+    def __getitem__(self, step: int) -> Batch:
+        items = self.draw(step)
+        generator = np.random.Generator(np.random.PCG64([self.seed, step]))
+        chances = generator.random((self.batch_size, 2))  # of the crop, of the donor
+        frames = self.data.needs.segment_frames
+        crops = [
+            self.data.crop(item, int(at * (item.frames - frames + 1)), frames, int(donor * item.variants))
+            for item, (at, donor) in zip(items[self.part], chances[self.part], strict=True)
+        ]
+        return stack([item.utt_id for item in items[self.part]], crops)
+
+    def draw(self, step: int) -> list[Item]:
+        """The utterances of a step, over all processes."""
+        count = len(self.items)
+        places = range((step - 1) * self.batch_size, step * self.batch_size)
+        return [self.items[self._order(place // count)[place % count]] for place in places]
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if getattr(self, "_epoch", None) != epoch:
+            # one draw from [seed, epoch, 1] cannot coincide with one from [seed, step]
+            self._epoch, generator = epoch, np.random.Generator(np.random.PCG64([self.seed, epoch, 1]))
+            self._permutation = generator.permutation(len(self.items))
+        return self._permutation
+
+    def from_step(self, first: int, last: int, workers: int) -> Iterator[Batch]:
+        """The batches of steps ``first`` to ``last``, loaded ahead by ``workers`` processes."""
+        steps = range(first, last + 1)
+        return iter(DataLoader(self, batch_size=None, sampler=steps, num_workers=workers, collate_fn=_as_it_is))
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def equal_parts(total: int, parts: int) -> list[slice]:
+    """``range(total)`` cut in ``parts`` slices whose lengths differ by one at most."""
+    ends = [total * part // parts for part in range(parts + 1)]
+    return [slice(a, b) for a, b in pairwise(ends)]
