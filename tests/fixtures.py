@@ -32,13 +32,13 @@ class TinyCorpus:
         return sorted(self.table.loc[self.table["speaker"] == speaker, "utt_id"])
 
 
-def tiny_corpus(root: Path, speakers: int = 6, utterances: int = 4, seconds: float = 2.0, dim: int = 16, shards: int = 2,
-                splits: tuple[str, ...] = ("train", "train", "train", "valid", "valid", "test"), sessions: int = 2,
-                phones: int = 8, seed: int = 0) -> TinyCorpus:
+def tiny_corpus(root: Path, speakers: int = 6, utterances: int = 4, seconds: float = 2.0, dim: int = 16,
+                shards: int = 2, splits: tuple[str, ...] = ("train", "train", "train", "valid", "valid", "test"),
+                sessions: int = 2, phones: int = 8, seed: int = 0) -> TinyCorpus:
     """Write a corpus whose frames are phone centre + speaker offset + noise, so retrieval and units mean something.
 
-    Speaker ``n`` has split ``splits[n % len(splits)]``, gender F for even n, language "en" for the first half of speakers
-    and "de" for the rest, and lies in shard ``n % shards``. Utterance lengths differ.
+    Speaker ``n`` has split ``splits[n % len(splits)]``, gender F for even n, language "en" for the first half of
+    speakers and "de" for the rest, and lies in shard ``n % shards``. Utterance lengths differ.
     """
     rng = np.random.default_rng(seed)
     centres = 4 * rng.standard_normal((phones, dim))

@@ -1,13 +1,14 @@
 """K-means codebooks over self-supervised features, and the units (codes) of every frame.
 
-The codebook is fitted on frames of the *training* speakers only, drawn from memory-mapped shards, so a corpus never has to
-fit in memory. Look-up by cosine with the un-normalised centroid returned is QR-VC's vector quantiser.
+The codebook is fitted on frames of the *training* speakers only, drawn from memory-mapped shards, so a corpus never
+has to fit in memory. Look-up by cosine with the un-normalised centroid returned is QR-VC's vector quantiser.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +39,8 @@ _CHUNK = 8192  # frames looked up at a time
 _SEED_FRAMES = 64  # k-means++ chooses its start among this many frames a code
 
 
-def fit_codebook(manifest: Path, features: list[Path], output: Path, options: CodebookConfig, runtime: RuntimeConfig) -> None:
+def fit_codebook(manifest: Path, features: list[Path], output: Path, options: CodebookConfig,
+                 runtime: RuntimeConfig) -> None:
     """Fit K centroids on frames drawn from the training split.
 
     Writes ``output`` (centroids.safetensors: centroids ``(K, dim)`` float32, sizes ``(K,)`` int64, inertia_per_cluster
@@ -151,7 +153,7 @@ def lookup_units(frames: np.ndarray, centroids: np.ndarray, assignment: str = "c
     return _lookup(Pool(np.asarray(centroids, dtype=np.float32), _metric(assignment)), np.asarray(frames), "features")
 
 
-# --- the sample ---------------------------------------------------------------------------------------------------------
+# --- the sample ---------------------------------------------------------------------------------------------
 
 
 def draw_sample(manifest: pd.DataFrame, shards: Shards, count: int, seed: int) -> pd.DataFrame:
@@ -163,8 +165,8 @@ def draw_sample(manifest: pd.DataFrame, shards: Shards, count: int, seed: int) -
     lengths = {utt: n for utt, n in sorted(shards.lengths().items()) if utt in training}
     ends = np.cumsum(list(lengths.values()), dtype=np.int64)
     if not len(ends) or ends[-1] == 0:
-        raise BowerbirdError("manifest.split: no frames of split 'train': a codebook is fitted on training speakers only; "
-                             "lower corpus.valid_speakers and corpus.test_speakers, or mark utterances as train")
+        raise BowerbirdError("manifest.split: no frames of split 'train': a codebook is fitted on training speakers "
+                             "only; lower corpus.valid_speakers and corpus.test_speakers, or mark utterances as train")
     total = int(ends[-1])
     if count >= total:
         log.info("the training split has %d frames, fewer than sample_frames = %d: all are taken", total, count)
@@ -190,11 +192,12 @@ def gather_frames(shards: Shards, sample: pd.DataFrame) -> np.ndarray:
             frames[part] = array[rows[part]]
     bad = np.flatnonzero(~np.isfinite(frames).all(axis=1))
     if len(bad):
-        raise BowerbirdError(f"features: {sample['utt_id'].iloc[bad[0]]}: values that are not finite; extract them again")
+        utt_id = sample["utt_id"].iloc[bad[0]]
+        raise BowerbirdError(f"features: {utt_id}: values that are not finite; extract them again")
     return frames
 
 
-# --- K-means ------------------------------------------------------------------------------------------------------------
+# --- K-means ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -235,12 +238,12 @@ def fit_kmeans(frames: np.ndarray, options: CodebookConfig, device: torch.device
     """
     num_codes = options.num_codes
     if num_codes > len(frames):
-        raise BowerbirdError(f"codebook.<name>.num_codes: {num_codes}: more codes than the {len(frames)} sampled frames; "
-                             "lower it, raise sample_frames, or add training speech")
-    distinct = len(np.unique(frames, axis=0)) if len(frames) < 4 * num_codes else _distinct_at_least(frames, num_codes)
+        raise BowerbirdError(f"codebook.<name>.num_codes: {num_codes}: more codes than the {len(frames)} sampled "
+                             "frames; lower it, raise sample_frames, or add training speech")
+    distinct = count_distinct(frames, num_codes)
     if distinct < num_codes:
-        raise BowerbirdError(f"codebook.<name>.num_codes: {num_codes}: the {len(frames)} sampled frames hold only {distinct} "
-                             "distinct vectors; lower it, or look for silent or repeated audio")
+        raise BowerbirdError(f"codebook.<name>.num_codes: {num_codes}: the {len(frames)} sampled frames hold only "
+                             f"{distinct} distinct vectors; lower it, or look for silent or repeated audio")
     fits = []
     for restart in range(options.restarts):
         rng = np.random.default_rng([options.seed, restart])
@@ -255,32 +258,47 @@ def fit_kmeans(frames: np.ndarray, options: CodebookConfig, device: torch.device
 
 
 def choose_start(frames: np.ndarray, num_codes: int, init: str, rng: np.random.Generator) -> np.ndarray:
-    """Start centroids ``(K, dim)``: random frames, or k-means++ (Arthur and Vassilvitskii 2007) among at most 64 K frames."""
+    """Start centroids ``(K, dim)``: random frames, or greedy k-means++ among at most 64 K frames.
+
+    k-means++ (Arthur and Vassilvitskii 2007) draws each start in proportion to the squared distance to the nearest
+    start so far; greedy, of ``2 + ln K`` such draws the one that lowers the inertia most is taken.
+    """
     if init == "random":
         return frames[np.sort(rng.choice(len(frames), num_codes, replace=False))]
     if len(frames) > _SEED_FRAMES * num_codes:
         frames = frames[np.sort(rng.choice(len(frames), _SEED_FRAMES * num_codes, replace=False))]
     points = torch.from_numpy(frames)
-    squares = points.double().square().sum(1)
+    squares = points.square().sum(1)
+    draws = 2 + int(np.log(num_codes))
     chosen = [int(rng.integers(len(frames)))]
-    nearest = torch.full_like(squares, torch.inf)
+    nearest = _squared_distances(points, squares, chosen)[:, 0]
     while len(chosen) < num_codes:
-        last = chosen[-1]
-        to_last = squares - 2 * (points @ points[last]).double() + squares[last]
-        nearest = torch.minimum(nearest, to_last.clamp_min(0))
-        nearest[last] = 0
-        mass = nearest.cumsum(0)
-        if mass[-1] > 0:
-            place = int(torch.searchsorted(mass, float(rng.random()) * mass[-1], right=True))
-            chosen.append(min(place, len(frames) - 1))
-        else:  # fewer distinct frames here than codes: the repair after the fit finds the others
+        mass = nearest.double().cumsum(0)
+        if mass[-1] <= 0:  # fewer distinct frames here than codes: the repair after the fit finds the others
             chosen.append(int(rng.integers(len(frames))))
+            continue
+        drawn = torch.searchsorted(mass, torch.from_numpy(rng.random(draws)) * mass[-1], right=True)
+        candidates = drawn.clamp_max(len(frames) - 1).tolist()
+        distances = torch.minimum(_squared_distances(points, squares, candidates), nearest[:, None])
+        best = int(distances.sum(0, dtype=torch.float64).argmin())
+        chosen.append(candidates[best])
+        nearest = distances[:, best].contiguous()
     return frames[chosen]
+
+
+def _squared_distances(points: torch.Tensor, squares: torch.Tensor, rows: list[int]) -> torch.Tensor:
+    """Squared distances ``(n, len(rows))`` of all points to some of them, exactly 0 to themselves."""
+    distances = (squares[:, None] - 2 * (points @ points[rows].T) + squares[rows]).clamp_min_(0)
+    distances[rows, range(len(rows))] = 0
+    return distances
 
 
 def _lloyd(frames: np.ndarray, start: np.ndarray, options: CodebookConfig, restart: int,
            device: torch.device) -> tuple[np.ndarray, list[float]]:
-    """Lloyd iterations by faiss from given centroids, on the GPU where faiss has one: centroids, inertia of each iteration."""
+    """Lloyd iterations by faiss, on the GPU where faiss can: centroids ``(K, dim)``, inertia before each iteration.
+
+    faiss stops early when nothing moves any more, and splits empty clusters on the way.
+    """
     import faiss
 
     gpu = device.type == "cuda" and hasattr(faiss, "StandardGpuResources")
@@ -294,7 +312,10 @@ def _lloyd(frames: np.ndarray, start: np.ndarray, options: CodebookConfig, resta
 
 
 def _finish(frames: np.ndarray, centroids: np.ndarray, history: list[float], device: torch.device | str) -> KMeansFit:
-    """Sizes and inertia by exact assignment; an empty cluster takes the farthest frame of the cluster of largest inertia."""
+    """Sizes and inertia by exact assignment, after giving each empty cluster a frame.
+
+    It takes the farthest frame of the cluster of largest inertia. Each round lowers the total inertia, so it ends.
+    """
     repaired = 0
     for _ in range(len(centroids) + 1):
         codes, distances = _assign(frames, centroids, device)
@@ -337,18 +358,18 @@ def _means(frames: np.ndarray, codes: np.ndarray, centroids: np.ndarray) -> np.n
     return result
 
 
-def _distinct_at_least(frames: np.ndarray, count: int) -> int:
-    """Number of distinct frames, counted no further than needed to know that there are ``count``."""
-    size = 4 * count
-    while True:
-        distinct = len(np.unique(frames[:size], axis=0))
-        if distinct >= count or size >= len(frames):
-            return distinct
-        size *= 4
+def count_distinct(frames: np.ndarray, enough: int) -> int:
+    """Number of distinct frames, counted no further than ``enough``."""
+    seen: set[bytes] = set()
+    for frame in frames:
+        seen.add(frame.tobytes())
+        if len(seen) >= enough:
+            break
+    return len(seen)
 
 
 @contextmanager
-def _one_thread():
+def _one_thread() -> Iterator[None]:
     """faiss and torch on one thread: sums come out in one order."""
     import faiss
 
@@ -362,7 +383,7 @@ def _one_thread():
         torch.set_num_threads(before[1])
 
 
-# --- look-up and usage --------------------------------------------------------------------------------------------------
+# --- look-up and usage --------------------------------------------------------------------------------------
 
 
 def _lookup(pool: Pool, frames: np.ndarray, where: str) -> np.ndarray:
@@ -420,8 +441,8 @@ def usage_table(counts: np.ndarray, runs: np.ndarray) -> pd.DataFrame:
 def usage_facts(counts: np.ndarray) -> dict[str, float | int]:
     """The codebook as a whole, from counts ``(speakers, K)``.
 
-    ``speaker_nmi`` is the mutual information of code and speaker over the smaller of their entropies: 0 where codes say
-    nothing about the speaker, 1 where they name him (or he names them).
+    ``speaker_nmi`` is the mutual information of code and speaker over the smaller of their entropies: 0 where codes
+    say nothing about the speaker, 1 where one of the two determines the other.
     """
     by_code, by_speaker = counts.sum(axis=0), counts.sum(axis=1)
     code_bits, speaker_bits = float(entropy_bits(by_code)), float(entropy_bits(by_speaker))

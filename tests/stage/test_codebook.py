@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -55,11 +56,10 @@ def test_sample_is_of_training_speakers_and_recorded(corpus):
 def test_facts_describe_the_fit(corpus):
     book = Codebook.load(fit(corpus))
     history = book.facts["inertia_per_iteration"]
-    assert 1 < len(history) <= 10 and all(a >= b * (1 - 1e-6) for a, b in zip(history, history[1:], strict=False))
-    frames = np.concatenate([corpus.frames[u] for u in corpus.frames]).astype(np.float64)
+    assert 1 < len(history) <= 10 and all(a >= b * (1 - 1e-6) for a, b in itertools.pairwise(history))
     assert book.facts["inertia"] <= history[-1] * (1 + 1e-5)
     assert 1 < book.facts["perplexity"] <= 8
-    assert np.isfinite(frames).all() and book.inertia_per_cluster.sum() == pytest.approx(book.facts["inertia"], rel=1e-5)
+    assert book.inertia_per_cluster.sum() == pytest.approx(book.facts["inertia"], rel=1e-5)
 
 
 @pytest.mark.parametrize("init", ["kmeans++", "random"])
@@ -72,7 +72,8 @@ def test_same_bytes_for_any_number_of_threads(corpus, init):
 
 
 def test_fit_does_not_depend_on_the_number_of_shards(corpus, tmp_path):
-    spread = write_corpus(tmp_path, corpus.table.assign(shard=corpus.table["speaker"].str[-1].astype(int) % 3), corpus.frames)
+    three_shards = corpus.table.assign(shard=corpus.table["speaker"].str[-1].astype(int) % 3)
+    spread = write_corpus(tmp_path, three_shards, corpus.frames)
     assert np.array_equal(Codebook.load(fit(spread)).centroids, Codebook.load(fit(corpus)).centroids)
 
 

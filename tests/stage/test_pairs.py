@@ -6,6 +6,7 @@ import hashlib
 
 import numpy as np
 import pytest
+import torch
 
 from bowerbird.artifacts import BowerbirdError
 from bowerbird.codebook import assign_units, fit_codebook
@@ -39,7 +40,8 @@ def digests(paths):
 
 
 def pool_of(corpus, speaker, without=""):
-    return np.concatenate([corpus.frames[u] for u in corpus.of_speaker(speaker) if u != without]).astype(np.float64)
+    pool = [corpus.frames[utt] for utt in corpus.of_speaker(speaker) if utt != without]
+    return np.concatenate(pool).astype(np.float64)
 
 
 def unit(frames):
@@ -89,8 +91,9 @@ def test_materialize_is_the_mean_of_the_k_nearest(corpus, tmp_path):
 def test_same_bytes_for_any_number_of_threads_and_frames_at_a_time(corpus, tmp_path, monkeypatch):
     once = digests(search(corpus, tmp_path / "a"))
     monkeypatch.setattr("bowerbird.pairs.search._BATCH", 90)
-    monkeypatch.setattr("bowerbird.nn.neighbours._SCORES", 7 * 400)
+    monkeypatch.setattr("bowerbird.nn.neighbours._SCORES", 100 * 400)
     monkeypatch.setattr("bowerbird.nn.neighbours._GROUP", 3)
+    monkeypatch.setattr("bowerbird.nn.neighbours._CACHED", 999)
     assert once == digests(search(corpus, tmp_path / "b", runtime=CPU.model_copy(update={"threads": 2})))
 
 
@@ -99,12 +102,13 @@ def test_pairs_do_not_depend_on_the_number_of_shards(corpus, tmp_path, method):
     options = OPTIONS.model_copy(update={"method": method, "max_pool_s": 4.5, "pool": "chapter"})
     five_shards = corpus.table.assign(shard=corpus.table["speaker"].str[3:].astype(int) % 5)
     spread = write_corpus(tmp_path, five_shards, corpus.frames)
-    two, five = PairShards(search(corpus, tmp_path / "2", options)), PairShards(search(spread, tmp_path / "5", options))
+    two = PairShards(search(corpus, tmp_path / "2", options))
+    five = PairShards(search(spread, tmp_path / "5", options))
+    features, spread_features = Shards(corpus.features), Shards(spread.features)
     for row, item in enumerate(two.index.itertuples()):
         other = five.row(item.utt_id, item.variant)
         assert five.index["donor_speaker"].iloc[other] == item.donor_speaker
-        a = materialize(two, row, Shards(corpus.features))
-        assert np.array_equal(a, materialize(five, other, Shards(spread.features)))
+        assert np.array_equal(materialize(two, row, features), materialize(five, other, spread_features))
 
 
 def test_ties_go_to_the_lower_row():
@@ -125,6 +129,25 @@ def test_near_ties_are_decided_exactly():
     assert np.array_equal(Pool(pool).best(query), Pool(pool).nearest(query, 1)[0][:, 0])
 
 
+def test_reduced_precision_elsewhere_changes_nothing():
+    rng = np.random.default_rng(1)
+    pool, query = rng.standard_normal((500, 32)).astype(np.float16), rng.standard_normal((9, 32)).astype(np.float16)
+    once = Pool(pool).nearest(query, 3)[0]
+    torch.set_float32_matmul_precision("medium")
+    try:
+        assert np.array_equal(Pool(pool).nearest(query, 3)[0], once)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_gpu_finds_the_same_neighbours():
+    rng = np.random.default_rng(2)
+    pool, query = rng.standard_normal((5000, 64)).astype(np.float16), rng.standard_normal((99, 64)).astype(np.float16)
+    assert np.array_equal(Pool(pool, device="cuda").nearest(query, 4)[0], Pool(pool).nearest(query, 4)[0])
+
+
 def test_several_donors_are_distinct_variants(corpus, tmp_path):
     pairs = PairShards(search(corpus, tmp_path, OPTIONS.model_copy(update={"donors_per_utterance": 3})))
     train = pairs.index[pairs.index["utt_id"].str[:4] == "spk0"]
@@ -134,7 +157,9 @@ def test_several_donors_are_distinct_variants(corpus, tmp_path):
     assert facts["short_of_donors"] == 0 and facts["pairs"] == 3 * facts["targets"]
 
 
-@pytest.mark.parametrize(("gender", "language"), [("same", "any"), ("cross", "any"), ("any", "same"), ("any", "other")])
+@pytest.mark.parametrize(
+    ("gender", "language"), [("same", "any"), ("cross", "any"), ("any", "same"), ("any", "other"), ("cross", "same")]
+)
 def test_gender_and_language_of_donors(corpus, gender, language):
     first = corpus.table.groupby("speaker").first()
     options = OPTIONS.model_copy(update={"donor_gender": gender, "donor_language": language})
@@ -160,9 +185,10 @@ def test_no_eligible_donor_names_the_option(corpus, tmp_path):
         plan_pairs(speech, 0, OPTIONS.model_copy(update={"min_pool_s": 60}))
     unknown = write_corpus(tmp_path / "g", corpus.table.assign(gender=""), corpus.frames)
     with pytest.raises(BowerbirdError, match=r"pairs\.donor_gender: cross: no donor for spk0-00"):
-        plan_pairs(Speech(unknown.manifest, unknown.features), 0, OPTIONS.model_copy(update={"donor_gender": "cross"}))
-    alone = write_corpus(tmp_path / "a", corpus.table.assign(split="test").where(
-        corpus.table["speaker"] != "spk0", corpus.table.assign(split="valid")), corpus.frames)
+        plan_pairs(Speech(unknown.manifest, unknown.features), 0,
+                   OPTIONS.model_copy(update={"donor_gender": "cross"}))
+    splits = corpus.table["speaker"].map(lambda name: "valid" if name == "spk0" else "test")
+    alone = write_corpus(tmp_path / "a", corpus.table.assign(split=splits), corpus.frames)
     with pytest.raises(BowerbirdError, match=r"only speaker of split valid; raise corpus\.valid_speakers"):
         plan_pairs(Speech(alone.manifest, alone.features), 0, OPTIONS)
 

@@ -1,13 +1,15 @@
 """Exact nearest neighbours whose answer does not depend on how they were computed.
 
-A float32 matrix product rounds differently with another block size, another number of threads or another device, and near
-ties then come out in another order. Here the float32 product only proposes candidates; their scores are computed again in
-float64, and a row whose proposal cannot be *proven* to hold the true neighbours (by the rounding bound of a float32 dot
-product) is searched among everything the bound leaves open. Ties go to the lower index.
+A float32 matrix product rounds differently with another block size, another number of threads or another device,
+and near ties then come out in another order. Here the float32 product only proposes candidates; their scores are
+computed again in float64, and a row whose proposal cannot be *proven* to hold the true neighbours (by the rounding
+bound of a float32 dot product) is searched among everything the bound leaves open. Ties go to the lower index.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -21,7 +23,7 @@ _SPARE = 8  # candidates proposed beyond k
 _SCORES = 1 << 24  # scores held at a time (64 MiB of float32)
 _GROUP = 32  # columns whose maximum stands for them in the first pass of `_top`
 _UNIT_ROUNDOFF = 2.0**-24  # of float32
-_EXACT_VALUES = 1 << 22  # float64 values gathered at a time
+_CACHED = 1 << 18  # float64 values worked on at a time on the CPU (2 MiB: they stay in the cache)
 
 
 def pick_device(name: str) -> torch.device:
@@ -40,8 +42,8 @@ def pick_device(name: str) -> torch.device:
 class Pool:
     """Vectors ``(n, dim)`` to search in, prepared once for many queries.
 
-    ``metric`` "cosine" scores by ``q·p / (|q| |p|)``; "euclidean" by ``q·p - |p|²/2``, whose largest value is the smallest
-    distance (``|q - p|² = |q|² - 2 score``). A zero vector has cosine 0 to everything.
+    ``metric`` "cosine" scores by ``q·p / (|q| |p|)``; "euclidean" by ``q·p - |p|²/2``, whose largest value is the
+    smallest distance (``|q - p|² = |q|² - 2 score``). A zero vector has cosine 0 to everything.
     """
 
     def __init__(self, vectors: np.ndarray, metric: Metric = "cosine", device: torch.device | str = "cpu") -> None:
@@ -121,17 +123,18 @@ class Pool:
 
     def _scores(self, query: Tensor, norms: Tensor) -> Tensor:
         """Float32 scores ``(m, n)``, right to within `_tolerance`."""
-        if self.metric == "cosine":
-            return _unit(query, norms) @ self.keys.T
-        return torch.addmm(self._bias, query.float(), self.keys.T)
+        with _full_precision():
+            if self.metric == "cosine":
+                return _unit(query, norms) @ self.keys.T
+            return torch.addmm(self._bias, query.float(), self.keys.T)
 
     def _exact(self, query: Tensor, norms: Tensor, indices: Tensor) -> Tensor:
         """Float64 scores of ``indices`` ``(m, c)``."""
         dots = torch.empty(indices.shape, dtype=torch.float64, device=self.device)
-        wide = query.double()
-        for columns in _blocks(indices.shape[1], max(1, _EXACT_VALUES // (self.vectors.shape[1] * max(1, len(query))))):
-            members = self.vectors[indices[:, columns]].double()
-            dots[:, columns] = (wide[:, None] * members).sum(-1)
+        room = _CACHED if self.device.type == "cpu" else 64 * _CACHED
+        for rows in _blocks(len(query), room // (self.vectors.shape[1] * max(1, indices.shape[1]))):
+            members = self.vectors[indices[rows]].double()
+            dots[rows] = members.mul_(query[rows].double()[:, None]).sum(-1)
         if self.metric == "cosine":
             return dots / (norms[:, None] * self.norms[indices]).clamp_min(torch.finfo(torch.float64).tiny)
         return dots - 0.5 * self.norms[indices].square()
@@ -162,6 +165,17 @@ def _top(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return values, places.gather(1, order)
 
 
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """No TF32 or bfloat16 inside float32 products, whatever the rest of the process asked for."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def _blocks(total: int, size: int) -> list[slice]:
     size = max(1, size)
     return [slice(start, min(start + size, total)) for start in range(0, total, size)]
@@ -175,10 +189,11 @@ def _to_tensor(vectors: np.ndarray, device: torch.device) -> Tensor:
 
 def _norms(vectors: Tensor) -> Tensor:
     """Euclidean norms, float64 ``(n,)``."""
-    norms = [vectors[rows].double().square().sum(-1).sqrt() for rows in _blocks(len(vectors), 4096)]
+    rows_at_once = (_CACHED if vectors.device.type == "cpu" else 64 * _CACHED) // max(1, vectors.shape[1])
+    norms = [vectors[rows].double().square_().sum(-1).sqrt() for rows in _blocks(len(vectors), rows_at_once)]
     return torch.cat(norms) if norms else torch.zeros(0, dtype=torch.float64, device=vectors.device)
 
 
 def _unit(vectors: Tensor, norms: Tensor) -> Tensor:
     """Vectors of length one, float32; zero vectors stay zero."""
-    return vectors.float() / norms.float().clamp_min(torch.finfo(torch.float32).tiny)[:, None]
+    return vectors.to(torch.float32, copy=True).div_(norms.float().clamp_min(torch.finfo(torch.float32).tiny)[:, None])

@@ -1,7 +1,8 @@
 """Synthetic training pairs by retrieval: each frame of a target utterance with its k nearest frames of a donor speaker.
 
-Averaging what was retrieved says the target's words in the donor's voice (kNN-VC, Baas et al. 2023), frame by frame in time
-with the target: parallel data that nobody recorded. Pairs are stored as *indices*; `materialize` gathers the features.
+Averaging what was retrieved says the target's words in the donor's voice (kNN-VC, Baas et al. 2023), frame by frame in
+time with the target: parallel data that nobody recorded. Pairs are stored as *indices*; `materialize` gathers the
+features.
 
     plan      who is paired with whom: donors, pools, prompts
     search    the neighbours
@@ -17,5 +18,14 @@ from bowerbird.pairs.store import PairShards, materialize
 
 VERSION = 1
 
-__all__ = ["Pair", "PairShards", "Speech", "materialize", "plan_pairs", "print_quality", "quality_table", "search_pairs",
-           "summarise_pairs"]
+__all__ = [
+    "Pair",
+    "PairShards",
+    "Speech",
+    "materialize",
+    "plan_pairs",
+    "print_quality",
+    "quality_table",
+    "search_pairs",
+    "summarise_pairs",
+]

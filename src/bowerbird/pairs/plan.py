@@ -1,7 +1,7 @@
 """Who is paired with whom: the donor of each target utterance, the donor's pool, the prompt of the target speaker.
 
-Every choice is drawn from a hash of the seed and the utterance's id, so it depends neither on the shard a speaker is in nor on
-the order of jobs.
+Every choice is drawn from a hash of the seed and the utterance's id, so it depends neither on the shard a speaker is
+in nor on the order of jobs.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Pair:
 
 
 class Speech:
-    """The utterances that have features, by speaker. ``shards.arrays[speech.position[clip.file]]`` holds a clip's rows."""
+    """The train and valid utterances that have features, by speaker, and their memory-mapped frames."""
 
     def __init__(self, manifest: Path, features: Sequence[Path]) -> None:
         self.shards = Shards(features)
@@ -65,8 +65,8 @@ class Speech:
         table = listed.merge(found, on="utt_id", how="left", validate="one_to_one").sort_values("utt_id")
         lost = table[table["file"].isna() & table["split"].isin(SPLITS)]
         if len(lost):
-            raise BowerbirdError(f"features: {lost['utt_id'].iloc[0]}: in the manifest but not in the feature shards given "
-                                 f"({len(lost)} such); give all shards, or extract them again")
+            raise BowerbirdError(f"features: {lost['utt_id'].iloc[0]}: in the manifest but not in the feature shards "
+                                 f"given ({len(lost)} such); give all shards, or extract them again")
         self.by_speaker: dict[str, list[Clip]] = {}
         kept = table[table["split"].isin(SPLITS) & (table["frames"] > 0)]
         for values in kept.itertuples(index=False):
@@ -90,7 +90,7 @@ def shard_numbers(paths: Sequence[Path]) -> list[int]:
     return [int(match[1]) for match in found if match]
 
 
-# --- seeded choices -----------------------------------------------------------------------------------------------------
+# --- seeded choices -----------------------------------------------------------------------------------------
 
 
 def hashed(*key: object) -> int:
@@ -99,7 +99,7 @@ def hashed(*key: object) -> int:
 
 
 def choose(total: int, count: int, *key: object) -> list[int]:
-    """``count`` distinct numbers below ``total`` in random order (the head of a Fisher-Yates shuffle drawn from ``key``)."""
+    """``count`` distinct numbers below ``total``: the head of a Fisher-Yates shuffle drawn from ``key``."""
     moved: dict[int, int] = {}
     chosen = []
     for place in range(min(count, total)):
@@ -109,7 +109,7 @@ def choose(total: int, count: int, *key: object) -> list[int]:
     return chosen
 
 
-# --- pools --------------------------------------------------------------------------------------------------------------
+# --- pools --------------------------------------------------------------------------------------------------
 
 
 def pool_clips(clips: Sequence[Clip], options: PairsConfig, session: str = "", without: str = "") -> list[Clip]:
@@ -142,7 +142,7 @@ def pool_sessions(clips: Sequence[Clip], options: PairsConfig, without: str = ""
     return enough
 
 
-# --- the plan -----------------------------------------------------------------------------------------------------------
+# --- the plan -----------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -170,10 +170,11 @@ def plan_pairs(speech: Speech, shard: int, options: PairsConfig) -> Plan:
         plan.pairs += [Pair(target, variant, donor, session, prompt) for variant, (donor, session) in enumerate(chosen)]
     if plan.counts["without_own_pool"]:
         log.warning("shard %d: %d of %d utterances have no other speech of their speaker (at least min_pool_s = %g s) "
-                    "and are left out", shard, plan.counts["without_own_pool"], plan.counts["targets"], options.min_pool_s)
+                    "and are left out",
+                    shard, plan.counts["without_own_pool"], plan.counts["targets"], options.min_pool_s)
     if plan.counts["short_of_donors"]:
-        log.warning("shard %d: %d of %d utterances have fewer than donors_per_utterance = %d eligible donors and take those",
-                    shard, plan.counts["short_of_donors"], plan.counts["targets"], options.donors_per_utterance)
+        log.warning("shard %d: %d of %d utterances have fewer than donors_per_utterance = %d eligible donors and take "
+                    "those", shard, plan.counts["short_of_donors"], plan.counts["targets"], options.donors_per_utterance)
     return plan
 
 
@@ -236,10 +237,11 @@ class _Donors:
         asked = f"{target.utt_id} (speaker {target.speaker}, split {target.split})"
         if not others:
             return (f"pairs: {asked}: no donor: it is the only speaker of split {target.split}; "
-                    f"raise corpus.{'valid_speakers' if target.split == 'valid' else 'subsets'}, or set same_speaker: true")
+                    f"{'raise corpus.valid_speakers' if target.split == 'valid' else 'add speakers'}, "
+                    "or set same_speaker: true")
         if not any(self.sessions[name] for name in others):
-            return (f"pairs.min_pool_s: {options.min_pool_s:g}: no donor for {asked}: none of {len(others)} other speakers "
-                    f"has so much speech (and k = {options.k} frames); lower it")
+            return (f"pairs.min_pool_s: {options.min_pool_s:g}: no donor for {asked}: none of {len(others)} other "
+                    f"speakers has so much speech (and k = {options.k} frames); lower it")
         if options.donor_gender != "any":
             return (f"pairs.donor_gender: {options.donor_gender}: no donor for {asked} of gender "
                     f"{target.gender or 'unknown'!r}; use any, or add such speakers to split {target.split}")

@@ -1,7 +1,8 @@
 """How good the pairs are: do the retrieved frames say what the query says?
 
-Cosine alone cannot tell (the nearest of anything is near). Unit agreement can: how often a retrieved frame has the query's
-code, against what random frames of the same pool would give, which is known exactly from the pool's histogram of codes.
+Cosine alone cannot tell (the nearest of anything is near). Unit agreement can: how often a retrieved frame has the
+query's code, against what random frames of the same pool would give, which is known exactly from the pool's histogram
+of codes.
 """
 
 from __future__ import annotations
@@ -24,13 +25,15 @@ from .store import PairShards
 log = logging.getLogger(__name__)
 
 
-def summarise_pairs(manifest: Path, pairs: list[Path], features: list[Path], output: Path, units: list[Path] = []) -> None:  # noqa: B006
+def summarise_pairs(manifest: Path, pairs: list[Path], features: list[Path], output: Path,
+                    units: list[Path] | None = None) -> None:
     """Summarise the quality of retrieval, one row a target utterance and donor.
 
     Columns: cosine_mean, cosine_p10, cosine_p50, cosine_p90 over frames and neighbours; coverage (share of the pool's
-    frames that are retrieved at all); hubness (skewness of how often each pool frame is retrieved) and most_retrieved;
-    unit_agreement (share of retrieved frames with the query's code), unit_agreement_nearest (of the first neighbour) and
-    unit_agreement_random (expected of random frames of the pool); the three are NaN without ``units``.
+    frames that are retrieved at all); hubness (skewness of how often each pool frame is retrieved) and
+    most_retrieved; unit_agreement (share of retrieved frames with the query's code), unit_agreement_nearest (of the
+    first neighbour) and unit_agreement_random (expected of random frames of the pool); the three are NaN without
+    ``units``.
     """
     from bowerbird.pairs import VERSION
 
@@ -72,6 +75,10 @@ class _UnitRows:
     def __getitem__(self, file: int) -> np.ndarray:
         return self._arrays[file]
 
+    def histogram(self, file: int, rows: np.ndarray) -> np.ndarray:
+        """How often each code occurs in ``rows`` of a shard, int64 ``(K,)``."""
+        return np.bincount(self[file][rows], minlength=self.num_codes)
+
 
 def _measure(pairs: PairShards, speech: Speech, options: PairsConfig,
              codes: _UnitRows | None) -> tuple[pd.DataFrame, list[dict[str, float]]]:
@@ -88,7 +95,7 @@ def _measure(pairs: PairShards, speech: Speech, options: PairsConfig,
         pool = pool_clips(own, limit, session)
         pool_rows = np.concatenate([np.arange(clip.start, clip.start + clip.frames) for clip in pool])
         times = np.zeros(len(pool_rows), dtype=np.int64)  # N_k: how often each pool frame is retrieved
-        histogram = np.bincount(codes[pool[0].file][pool_rows], minlength=codes.num_codes) if codes is not None else None
+        histogram = codes.histogram(pool[0].file, pool_rows) if codes is not None else None
         for row in members:
             target = clips[pairs.index["utt_id"].iloc[row]]
             found = pairs.indices(row)
@@ -100,7 +107,7 @@ def _measure(pairs: PairShards, speech: Speech, options: PairsConfig,
                 mask = np.concatenate([np.full(clip.frames, clip.utt_id in kept) for clip in pool])
                 allowed = counts[mask]
                 if codes is not None:
-                    shares = np.bincount(codes[pool[0].file][pool_rows[mask]], minlength=codes.num_codes)
+                    shares = codes.histogram(pool[0].file, pool_rows[mask])
             cosine = 1 - np.asarray(pairs.distances(row), dtype=np.float64)
             low, middle, high = np.quantile(cosine, (0.1, 0.5, 0.9))
             rows[row] = {
@@ -174,6 +181,7 @@ def print_quality(quality: list[Path]) -> None:
     """Print the quality of one or several variants of pairs as tables.
 
     cosine: of query and retrieved frames; coverage: share of the pool retrieved; hubness: skewness of retrievals;
-    agreement: share of retrieved frames with the query's unit, nearest: of the first neighbour, random: of random frames.
+    agreement: share of retrieved frames with the query's unit, nearest: of the first neighbour, random: of random
+    frames.
     """
     print("\n\n".join(quality_table(path) for path in quality))

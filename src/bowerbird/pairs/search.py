@@ -60,7 +60,7 @@ def search_pairs(manifest: Path, features: list[Path], output: Path, shard: int,
 
 def _search(speech: Speech, pairs: list[Pair], options: PairsConfig,
             device: torch.device) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Neighbours int32 and distances float16 ``(frames, k)`` of all pairs end to end, and the size of each pair's pool."""
+    """Neighbours int32 and distances float16 ``(frames, k)`` of all pairs end to end, and each pair's pool size."""
     starts = np.cumsum([0, *(pair.target.frames for pair in pairs)])
     found = np.empty((starts[-1], options.k), dtype=np.int32)
     distances = np.empty((starts[-1], options.k), dtype=np.float16)
@@ -141,7 +141,7 @@ class _DonorPool:
 
 
 def random_members(frames: int, total: int, k: int, rng: np.random.Generator) -> np.ndarray:
-    """For each frame a uniformly random set of ``k`` of ``total`` (Floyd's algorithm, all frames at once): ``(frames, k)``."""
+    """A uniformly random set of ``k`` of ``total`` for each frame, ``(frames, k)``: Floyd's algorithm, all at once."""
     chosen = np.empty((frames, k), dtype=np.int64)
     for step, last in enumerate(range(total - k, total)):
         drawn = rng.integers(0, last + 1, size=frames)

@@ -41,7 +41,7 @@ class PairShards:
         tables = []
         for number, path in enumerate(self.paths):
             table = read_table(path.with_suffix(".parquet"))
-            if len(self.arrays[number]) != table["frames"].sum() or len(self.distance_arrays[number]) != len(self.arrays[number]):
+            if not len(self.arrays[number]) == len(self.distance_arrays[number]) == table["frames"].sum():
                 raise BowerbirdError(f"{path}: the array, its distances and its index have different lengths; "
                                      "delete them and run search-pairs again")
             if len(table):
@@ -51,7 +51,8 @@ class PairShards:
         index = pd.concat(tables, ignore_index=True) if tables else empty
         self.index = index[columns].astype({**INDEX_TYPES, "file": "int64"})
         self._rows = list(zip(self.index["file"], self.index["start"], self.index["frames"], strict=True))
-        self._where = {key: row for row, key in enumerate(zip(self.index["utt_id"], self.index["variant"], strict=True))}
+        keys = zip(self.index["utt_id"], self.index["variant"], strict=True)
+        self._where = {key: row for row, key in enumerate(keys)}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -83,8 +84,9 @@ def donor_array(pairs: PairShards, row: int, features: Shards) -> np.ndarray:
     wanted = int(pairs.index["donor_file"].iloc[row])
     numbers = shard_numbers(features.paths)
     if wanted not in numbers:
-        raise BowerbirdError(f"features: shard {wanted}: not among the shards given, and {pairs.index['utt_id'].iloc[row]} has "
-                             "its donor there; give all shards")
+        target = pairs.index["utt_id"].iloc[row]
+        raise BowerbirdError(f"features: shard {wanted}: not among the shards given, and {target} has its donor there; "
+                             "give all shards")
     return features.arrays[numbers.index(wanted)]
 
 
@@ -92,8 +94,8 @@ def materialize(pairs: PairShards, row: int, features: Shards, start: int = 0, f
                 weighting: Literal["uniform", "distance"] = "uniform") -> np.ndarray:
     """The retrieved features of one pair, float32 ``(frames, dim)``: the mean of the k neighbours of each frame.
 
-    ``start`` and ``frames`` cut a crop out of the utterance. ``weighting`` "uniform" is kNN-VC's mean; "distance" weighs a
-    neighbour by the inverse of its cosine distance.
+    ``start`` and ``frames`` cut a crop out of the utterance. ``weighting`` "uniform" is kNN-VC's mean; "distance"
+    weighs a neighbour by the inverse of its cosine distance.
     """
     crop = slice(start, None if frames is None else start + frames)
     neighbours = pairs.indices(row)[crop]
