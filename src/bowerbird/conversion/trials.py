@@ -1,0 +1,230 @@
+"""Trials to waveforms: a FLAC a trial and a table beside them.
+
+Each file bears the hash of its own recipe (system, models, trial, loudness), so a run that was killed goes on where it
+stopped, and a file of another recipe is made again. A trial that cannot be converted is recorded with its error and
+counted; it never disappears.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import torch
+
+from bowerbird.artifacts import BowerbirdError, Identity, RunRecord, inputs_digest
+from bowerbird.audio import SAMPLE_RATE, int16_to_float
+from bowerbird.config import ConversionConfig, RuntimeConfig, bundled
+from bowerbird.conversion.waveforms import VERSION, match_loudness, read_kept, write_conversion
+from bowerbird.experiments import Experiment, conversion_params
+from bowerbird.nn.neighbours import pick_device
+from bowerbird.systems import load_system
+from bowerbird.systems.anchor import played_utterance
+from bowerbird.systems.base import FRAME_SAMPLES, System, Utterance
+from bowerbird.tables import TRIALS, Shards, read_table, write_table
+
+CONVERSIONS = pa.schema(
+    [
+        *TRIALS,
+        ("spoken_utt", pa.string()),  # the utterance whose words the audio says: the source, or what an anchor plays
+        ("path", pa.string()),  # of the FLAC, relative to this table; "" if it failed
+        ("sha256", pa.string()),  # of the FLAC's bytes
+        ("num_samples", pa.int64()),
+        ("gain_db", pa.float64()),  # what the loudness policy applied
+        ("limited", pa.bool_()),  # the gain was held back so that no sample clips
+        ("status", pa.string()),  # ok, failed
+        ("error", pa.string()),
+    ]
+)
+
+logger = logging.getLogger(__name__)
+
+
+def convert_trials(
+    manifest: Path,
+    trials: Path,
+    audio: list[Path],
+    output: Path,
+    experiment: Experiment,
+    features: list[Path] = [],  # noqa: B006 - read only
+    codebook: Path | None = None,
+    models: list[str] = [],  # noqa: B006 - read only
+    options: ConversionConfig = ConversionConfig(),  # noqa: B008 - frozen
+    runtime: RuntimeConfig = RuntimeConfig(),  # noqa: B008 - frozen
+) -> None:
+    """Convert every trial with one system: a FLAC a trial and the table ``output`` beside them.
+
+    ``models`` are ``role=folder``. A trial whose FLAC is there with the same recipe is not converted again. Failures
+    are recorded trial by trial; if all fail, it is an error.
+    """
+    torch.set_num_threads(runtime.threads)
+    device = pick_device(runtime.device)
+    folders = parse_models(models) | ({"codebook": codebook} if codebook else {})
+    inputs = {"audio": inputs_digest(audio), **model_inputs(folders)}
+    if features:
+        inputs["features"] = inputs_digest(features)
+    params = {**json.loads(conversion_params(experiment)), **options.model_dump()}
+    table_inputs = {**inputs, "manifest": inputs_digest([manifest]), "trials": inputs_digest([trials])}
+    identity = Identity("conversion", VERSION, params, table_inputs)
+    with RunRecord(device=str(device), dtype="float32") as record:
+        rows = read_table(trials)
+        if rows.empty:
+            raise BowerbirdError(f"{trials}: no trials; see what `bowerbird list-trials` says")
+        speech = Speech(Shards(audio, "num_samples"), Shards(features) if features else None, device)
+        system = load_chunked(experiment, folders, device, options.max_chunk_s)
+        job = _Job(system, experiment, options, speech, output.parent)
+        results = []
+        for number, trial in enumerate(rows.to_dict("records"), start=1):
+            recipe = Identity("conversion", VERSION, {**params, "trial": trial_recipe(trial)}, inputs).hash
+            results.append({**trial, **job.run(trial, recipe)})
+            if number % 50 == 0 or number == len(rows):
+                logger.info("%s: %d of %d trials", output.parent.name, number, len(rows))
+        failed = [row for row in results if row["status"] == "failed"]
+        if len(failed) == len(results):
+            raise BowerbirdError(
+                f"{output}: all {len(failed)} trials failed; the first, {failed[0]['trial_id']}: {failed[0]['error']}"
+            )
+        for row in failed:
+            logger.warning("%s: failed: %s", row["trial_id"], row["error"])
+        record.extra |= {"trials": dict(Counter(row["status"] for row in results)), **job.clock.as_dict()}
+        record.write(output, identity)
+        write_table(output, pd.DataFrame(results), identity, CONVERSIONS, extra={"failed": len(failed)})
+
+
+def trial_recipe(trial: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a trial determines the bytes of its conversion."""
+    keys = ("trial_id", "source_utt", "reference_utts", "heldout_utt", "random_speaker_utt")
+    return {key: list(trial[key]) if key == "reference_utts" else trial[key] for key in keys}
+
+
+def parse_models(models: Sequence[str]) -> dict[str, Path]:
+    """``["vocoder=folder"]`` as a mapping of existing folders."""
+    folders = {}
+    for item in models:
+        role, separator, folder = item.partition("=")
+        if not separator or not role or not folder:
+            raise BowerbirdError(f"--models: {item!r}: must be ROLE=FOLDER, for instance vocoder=results/demo/...")
+        path = Path(bundled(folder))
+        if not path.exists():
+            raise BowerbirdError(f"--models: {item}: no such folder; train the stage first")
+        folders[role] = path
+    return folders
+
+
+def model_inputs(folders: Mapping[str, Path]) -> dict[str, str]:
+    """Digest of each model, by role: its weights and its architecture."""
+    inputs = {}
+    for role, path in folders.items():
+        names = ("model.safetensors", "config.json")
+        inputs[role] = inputs_digest([path / n for n in names if (path / n).exists()] if path.is_dir() else [path])
+    return inputs
+
+
+def load_chunked(experiment: Any, folders: dict[str, Path], device: torch.device, max_chunk_s: float) -> System:
+    """The system, its vocoder (if it has one) bound to chunks of ``max_chunk_s`` seconds."""
+    system = load_system(experiment, folders, device)
+    vocoder = getattr(system, "vocoder", None)
+    if vocoder is not None:
+        frames = max(1, int(max_chunk_s * SAMPLE_RATE) // FRAME_SAMPLES)
+        vocoder.vocode = functools.partial(vocoder.vocode, chunk_frames=frames)
+    return system
+
+
+@dataclass(frozen=True)
+class Speech:
+    """Waveforms and features by utterance, on the device."""
+
+    audio: Shards
+    features: Shards | None
+    device: torch.device
+
+    def __getitem__(self, utt_id: str) -> Utterance:
+        wave = torch.from_numpy(int16_to_float(np.array(self.audio[utt_id])))
+        features = None
+        if self.features is not None:
+            features = torch.from_numpy(np.array(self.features[utt_id], dtype=np.float32)).to(self.device)
+        return Utterance(utt_id=utt_id, wave=wave, features=features)
+
+
+class Clock:
+    """Seconds by step and seconds of audio made, for real-time factors."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+        self.audio_s = 0.0
+        self.reused = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        rtf = {step: round(s / self.audio_s, 5) for step, s in self.seconds.items()} if self.audio_s else {}
+        seconds = {step: round(s, 4) for step, s in self.seconds.items()}
+        return {"seconds_by_step": seconds, "audio_s": round(self.audio_s, 2), "rtf": rtf, "reused": self.reused}
+
+
+@dataclass
+class _Job:
+    """Everything that stays the same from trial to trial."""
+
+    system: System
+    experiment: Any
+    options: ConversionConfig
+    speech: Speech
+    folder: Path
+    clock: Clock = field(default_factory=Clock)
+
+    def run(self, trial: Mapping[str, Any], recipe: str) -> dict[str, Any]:
+        """The trial's columns of the table, from the file that is there or from a new conversion."""
+        path = self.folder / f"{trial['trial_id']}.flac"
+        kept = read_kept(path, recipe)
+        if kept is not None:
+            self.clock.reused += 1
+            return {**self._columns(trial, path), **kept}
+        try:
+            return {**self._columns(trial, path), **self._convert(trial, path, recipe)}
+        except Exception as error:
+            logger.debug("%s", trial["trial_id"], exc_info=True)
+            path.unlink(missing_ok=True)
+            message = str(error).strip().splitlines()[0][:300] if str(error).strip() else ""
+            reason = message if isinstance(error, BowerbirdError) else f"{type(error).__name__}: {message}"
+            empty = {"path": "", "sha256": "", "num_samples": 0, "gain_db": 0.0, "limited": False}
+            return {**self._columns(trial, path), **empty, "status": "failed", "error": reason}
+
+    def _columns(self, trial: Mapping[str, Any], path: Path) -> dict[str, Any]:
+        return {"spoken_utt": self._spoken(trial), "path": path.name, "status": "ok", "error": ""}
+
+    def _spoken(self, trial: Mapping[str, Any]) -> str:
+        if self.experiment.system == "anchor":
+            return played_utterance(self.experiment, trial)
+        return str(trial["source_utt"])
+
+    def _convert(self, trial: Mapping[str, Any], path: Path, recipe: str) -> dict[str, Any]:
+        started = time.perf_counter()
+        source = self.speech[trial["source_utt"]]
+        heard = list(trial["reference_utts"]) if self.experiment.system != "anchor" else [self._spoken(trial)]
+        references = [self.speech[utt_id] for utt_id in heard]
+        loaded = time.perf_counter()
+        with torch.inference_mode():
+            conversion = self.system.convert(source, references, trial)
+        wave = conversion.wave.detach().float().cpu().numpy()
+        converted = time.perf_counter()
+        loud = match_loudness(wave, source.wave.numpy(), self.options.loudness)
+        facts = write_conversion(path, loud, self.experiment.system, recipe)
+        self.clock.seconds.update(
+            {
+                **conversion.details.get("seconds", {}),
+                "reading": loaded - started,
+                "conversion": converted - loaded,
+                "writing": time.perf_counter() - converted,
+            }
+        )
+        self.clock.audio_s += len(wave) / SAMPLE_RATE
+        return facts

@@ -1,0 +1,10 @@
+"""Evaluation: every number about every trial, with its definition, and the summary that may compare them.
+
+`score_trials` computes one family of metrics for one experiment; `summarise_scores` puts experiments side by side, and
+refuses where they were judged by different definitions, models or normalisers, or on different trials.
+"""
+
+from bowerbird.evaluation.scoring import SCORES, VERSION, score_trials
+from bowerbird.evaluation.summary import DIFFERENCES, SUMMARY, summarise_scores
+
+__all__ = ["DIFFERENCES", "SCORES", "SUMMARY", "VERSION", "score_trials", "summarise_scores"]

@@ -1,0 +1,80 @@
+"""Scores of one family of metrics for one experiment: a long table, one row a trial and metric."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import torch
+
+from bowerbird.artifacts import BowerbirdError, Identity, RunRecord, inputs_digest
+from bowerbird.config import EvaluationConfig, RuntimeConfig
+from bowerbird.evaluation.judges import FAMILIES, Material
+from bowerbird.tables import write_table
+
+VERSION = 1
+
+SCORES = pa.schema(
+    [
+        ("trial_id", pa.string()),
+        ("metric", pa.string()),
+        ("value", pa.float64()),  # NaN only with a note
+        ("definition", pa.string()),  # <metric>@<version>
+        ("model", pa.string()),
+        ("weights_sha256", pa.string()),
+        ("normalizer", pa.string()),
+        ("note", pa.string()),
+        ("text", pa.string()),  # what a recogniser heard
+        ("source_speaker", pa.string()),
+        ("target_speaker", pa.string()),
+        ("source_gender", pa.string()),
+        ("target_gender", pa.string()),
+        ("condition", pa.string()),
+    ]
+)
+TRIAL_COLUMNS = ("source_speaker", "target_speaker", "source_gender", "target_gender", "condition")
+
+logger = logging.getLogger(__name__)
+
+
+def score_trials(
+    conversion: Path,
+    trials: Path,
+    manifest: Path,
+    audio: list[Path],
+    output: Path,
+    family: str,
+    options: EvaluationConfig,
+    runtime: RuntimeConfig,
+) -> None:
+    """One family of metrics (intelligibility, speaker, prosody, quality) over one experiment's conversions."""
+    if family not in FAMILIES:
+        raise BowerbirdError(f"--family: {family!r}: no such family; known: {', '.join(FAMILIES)}")
+    torch.set_num_threads(runtime.threads)
+    judged, fields = FAMILIES[family]
+    params = {"family": family, **{name: getattr(options, name) for name in fields}}
+    inputs = {
+        "conversion": inputs_digest([conversion]),
+        "trials": inputs_digest([trials]),
+        "manifest": inputs_digest([manifest]),
+        "audio": inputs_digest(audio),
+    }
+    identity = Identity("evaluation", VERSION, params, inputs)
+    with RunRecord(device="cpu", dtype="float32") as record:
+        material = Material.load(conversion, trials, manifest, audio)
+        judge = judged(options, material)
+        rows: list[dict[str, Any]] = []
+        for number, trial in enumerate(material.trials, start=1):
+            scores = judge.failed(trial) if trial["status"] == "failed" else judge.score(trial)
+            shared = {name: trial[name] for name in ("trial_id", *TRIAL_COLUMNS)}
+            rows += [{**shared, **asdict(score)} for score in scores]
+            if number % 50 == 0 or number == len(material.trials):
+                logger.info("%s, %s: %d of %d trials", output.parent.name, family, number, len(material.trials))
+        record.write(output, identity)
+        frame = pd.DataFrame(rows, columns=SCORES.names)
+        facts = {"trials": len(material.trials), "failed": sum(t["status"] == "failed" for t in material.trials)}
+        write_table(output, frame, identity, SCORES, extra=facts)
