@@ -39,10 +39,11 @@ def hifigan_discriminators() -> Discriminators:
 
 
 def nano_discriminators() -> Discriminators:
-    """A size for two cores: three narrow period discriminators and two spectrogram ones."""
+    """A size for two cores: three narrow period discriminators and one of spectrograms (a step takes three times the
+    generator's time; scale discriminators at the wave's full rate would double that).
+    """
     periods = [PeriodDiscriminator(period, width=1 / 8) for period in (2, 5, 11)]
-    spectra = [SpectrogramDiscriminator(n_fft, hop, win) for n_fft, hop, win in ((1024, 256, 1024), (512, 128, 512))]
-    return Discriminators([*periods, *spectra])
+    return Discriminators([*periods, SpectrogramDiscriminator(1024, 256, 1024)])
 
 
 class PeriodDiscriminator(nn.Module):
@@ -89,7 +90,7 @@ class ScaleDiscriminator(nn.Module):
 class SpectrogramDiscriminator(nn.Module):
     """Convolutions over the magnitude spectrogram ``(1, frames, bins)`` of one resolution."""
 
-    def __init__(self, n_fft: int, hop: int, win: int, channels: int = 16) -> None:
+    def __init__(self, n_fft: int, hop: int, win: int, channels: int = 8) -> None:
         super().__init__()
         self.resolution = (n_fft, hop, win)
         self.register_buffer("window", torch.hann_window(win), persistent=False)

@@ -1,0 +1,165 @@
+"""Vocoder parts against their papers: sizes, lengths, receptive fields, spectrograms, losses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torchaudio
+from torch import nn
+
+from bowerbird.nn.discriminators import (
+    PeriodDiscriminator,
+    ScaleDiscriminator,
+    hifigan_discriminators,
+    nano_discriminators,
+)
+from bowerbird.nn.hifigan import HifiGan
+from bowerbird.nn.losses import (
+    RESOLUTIONS,
+    MultiResolutionStftLoss,
+    discriminator_loss,
+    feature_matching_loss,
+    generator_loss,
+)
+from bowerbird.nn.mel import LogMel
+from bowerbird.nn.vocos import InverseStftHead, Vocos
+from bowerbird.systems.vocoder import build_generator
+
+
+def millions(module: nn.Module) -> float:
+    return sum(p.numel() for p in module.parameters()) / 1.0e6
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return 0.1 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+# ----------------------------------------------------------------------------------------------------------- generators
+def test_hifigan_has_the_size_of_knnvc() -> None:
+    """16.53 M parameters (Baas et al. 2023), the linear layer before the generator included."""
+    with torch.device("meta"):
+        generator = HifiGan()
+    assert millions(generator) == pytest.approx(16.53, abs=0.01)
+    assert millions(generator.lin_pre) == pytest.approx((1024 + 1) * 512 / 1e6)
+
+
+def test_nano_generators_are_small() -> None:
+    with torch.device("meta"):
+        assert millions(build_generator("hifigan-nano", 256)) <= 1.5
+        assert millions(build_generator("vocos-nano", 1024)) * 2 < 15  # MB in float16
+
+
+@pytest.mark.parametrize("name", ["hifigan-nano", "vocos-nano"])
+@pytest.mark.parametrize("frames", [1, 2, 7])
+def test_a_frame_gives_320_samples(name: str, frames: int) -> None:
+    torch.manual_seed(0)
+    wave = build_generator(name, 12)(noise(2, frames, 12))
+    assert wave.shape == (2, 320 * frames)
+    assert torch.isfinite(wave).all()
+
+
+@pytest.mark.parametrize(
+    "generator",
+    [
+        pytest.param(lambda: HifiGan(6, linear_dim=8, channels=16), id="hifigan"),
+        pytest.param(lambda: Vocos(6, dim=8, hidden=8, slow=3, fast=2), id="vocos"),
+    ],
+)
+def test_context_covers_the_receptive_field(generator) -> None:
+    """Changing one frame changes nothing further away than ``context_frames``, and something at a third of it."""
+    torch.manual_seed(0)
+    model = generator()
+    context, middle = model.context_frames, 2 * model.context_frames
+    features = noise(1, 2 * middle, 6)
+    changed = features.clone()
+    changed[0, middle] += 1
+    with torch.no_grad():
+        differs = (model(features) != model(changed))[0].view(-1, 320).any(dim=1).nonzero()[:, 0]
+    assert middle - context <= differs.min() <= middle - context // 3
+    assert middle + context // 3 <= differs.max() <= middle + context
+
+
+def test_inverse_stft_head_inverts_a_spectrogram() -> None:
+    """Given the STFT of a wave (windows of four hops, "same" padding), the head gives the wave back."""
+    head = InverseStftHead(dim=642, hop=160)
+    head.project = nn.Identity()
+    wave = noise(2, 160 * 9)
+    frames = nn.functional.pad(wave, (240, 240)).unfold(1, 640, 160) * head.window
+    spectrum = torch.fft.rfft(frames)
+    wave_again = head(torch.cat([spectrum.abs().log(), spectrum.angle()], dim=-1))
+    torch.testing.assert_close(wave_again, wave, atol=1e-5, rtol=0)
+
+
+# ------------------------------------------------------------------------------------------------------- discriminators
+def test_discriminators_have_the_published_size() -> None:
+    """HiFi-GAN v1's: 41.10 M in the multi-period one, 29.62 M in the multi-scale one."""
+    with torch.device("meta"):
+        members = hifigan_discriminators().members
+    periods = [m for m in members if isinstance(m, PeriodDiscriminator)]
+    scales = [m for m in members if isinstance(m, ScaleDiscriminator)]
+    assert [p.period for p in periods] == [2, 3, 5, 7, 11]
+    assert sum(map(millions, periods)) == pytest.approx(41.10, abs=0.01)
+    assert sum(map(millions, scales)) == pytest.approx(29.62, abs=0.01)
+
+
+def test_nano_discriminators_judge_any_length() -> None:
+    judge = nano_discriminators()
+    scores, layers = judge(noise(3, 2561))
+    assert [len(score) for score in scores] == [3] * len(judge.members)
+    assert all(len(inner) >= 5 for inner in layers)
+
+
+# --------------------------------------------------------------------------------------------------------- spectrograms
+def test_log_mel_is_that_of_knnvc() -> None:
+    wave = noise(2, 3200)
+    reference = torchaudio.transforms.MelSpectrogram(
+        16000, 1024, 1024, 320, 0, 8000, n_mels=80, power=1.0, norm="slaney", mel_scale="slaney", center=False
+    )
+    expected = reference(nn.functional.pad(wave, (352, 352), mode="reflect")).clamp(min=1e-5).log()
+    mel = LogMel()(wave)
+    assert mel.shape == (2, 10, 80)
+    torch.testing.assert_close(mel, expected.transpose(1, 2), atol=1e-4, rtol=1e-4)
+
+
+def test_multi_resolution_stft_loss_is_the_formula() -> None:
+    """Spectral convergence and log-magnitude L1, each resolution written out."""
+    wave, generated = noise(1, 4000), noise(1, 4000, seed=1)
+    total = 0.0
+    for n_fft, hop, win in RESOLUTIONS:
+        window = torch.hann_window(win)
+        real, fake = (
+            torch.stft(x, n_fft, hop, win, window, return_complex=True).abs().clamp_min(1e-4) for x in (wave, generated)
+        )
+        total += torch.linalg.norm(real - fake) / torch.linalg.norm(real) + (real.log() - fake.log()).abs().mean()
+    loss = MultiResolutionStftLoss()
+    assert loss(generated, wave).item() == pytest.approx(total.item() / 3, rel=1e-5)
+    assert loss(wave, wave).item() == 0
+
+
+def test_losses_are_means_over_items() -> None:
+    """So a batch may be split over processes: the loss of the whole is the mean of the halves' losses."""
+    wave, generated = noise(4, 4000) * torch.tensor([[0.1], [1], [3], [9]]), noise(4, 4000, seed=1)
+    loss, judge = MultiResolutionStftLoss(), nano_discriminators()
+
+    def losses(rows: slice) -> torch.Tensor:
+        (real, layers_real), (fake, layers_fake) = judge(wave[rows]), judge(generated[rows])
+        return torch.stack(
+            [
+                loss(generated[rows], wave[rows]),
+                discriminator_loss(real, fake),
+                generator_loss(fake),
+                feature_matching_loss(layers_real, layers_fake),
+            ]
+        )
+
+    with torch.no_grad():
+        halves = (losses(slice(0, 2)) + losses(slice(2, 4))) / 2
+        torch.testing.assert_close(losses(slice(0, 4)), halves, rtol=1e-5, atol=1e-6)
+
+
+def test_least_squares_losses() -> None:
+    ones, zeros = [torch.ones(2, 3)], [torch.zeros(2, 3)]
+    assert discriminator_loss(ones, zeros) == 0
+    assert discriminator_loss(zeros, ones) == 2
+    assert generator_loss(ones) == 0
+    assert generator_loss(zeros) == 1
