@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from bowerbird.audio import read_tags
-from speech import DIM, Study, make_study, make_vocoder, run_record, voice, write_trials
 
 from bowerbird.artifacts import BowerbirdError
+from bowerbird.audio import read_tags
 from bowerbird.config import ConversionConfig, RuntimeConfig
 from bowerbird.conversion import convert, convert_trials, files, trials
 from bowerbird.conversion.waveforms import PEAK, match_loudness, rms_and_peak
@@ -23,6 +22,7 @@ from bowerbird.systems import load_system, system_class
 from bowerbird.systems.base import Conversion, Utterance
 from bowerbird.systems.knnvc import KnnVC
 from bowerbird.tables import Shards, read_table
+from speech import DIM, Study, make_study, make_vocoder, run_record, voice, write_trials
 
 CPU = RuntimeConfig(device="cpu")
 
@@ -243,18 +243,16 @@ def test_unusable_waves_are_refused(wave: np.ndarray, message: str) -> None:
 # -------------------------------------------------------------------------------------------------------------- convert
 @pytest.fixture
 def recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Recordings of two voices in several formats, and an encoder of averages over samples for the bundled one."""
+    """Recordings of two voices in several formats, and a projection of samples in the place of the bundled encoder."""
 
-    class Averages:
-        def __init__(self, *_: object) -> None:
-            self.mix = np.random.default_rng(0).normal(size=(320, DIM)).astype(np.float32)
+    mix = np.random.default_rng(0).normal(size=(320, DIM)).astype(np.float32)
 
-        def extract(self, wave) -> torch.Tensor:
-            frames = (len(wave) - 80) // 320
-            return torch.from_numpy(np.asarray(wave)[: 320 * frames].reshape(frames, 320) @ self.mix)
+    def extract(wave: np.ndarray) -> torch.Tensor:
+        frames = (len(wave) - 80) // 320
+        return torch.from_numpy(wave[: 320 * frames].reshape(frames, 320) @ mix)
 
     vocoder = make_vocoder(tmp_path / "vocoder")
-    monkeypatch.setattr(files, "FeatureExtractor", Averages)
+    monkeypatch.setattr(files, "load_extractor", lambda *_: extract)
     monkeypatch.setattr(files, "bundled", lambda spec: str(vocoder))
     one, two = voice(110, 2.0, 0), voice(190, 3.0, 1)
     soundfile.write(tmp_path / "in.wav", np.stack([one, one], axis=1), 44100)

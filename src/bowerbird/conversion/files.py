@@ -15,17 +15,15 @@ import torch
 from torch import Tensor
 
 from bowerbird.artifacts import BowerbirdError, Identity, inputs_digest
-from bowerbird.audio import SAMPLE_RATE, read_audio
+from bowerbird.audio import SAMPLE_RATE, SUFFIXES, read_audio
 from bowerbird.config import Config, ConversionConfig, FeaturesConfig, RuntimeConfig, bundled, load_config
 from bowerbird.conversion.trials import load_chunked, model_inputs
 from bowerbird.conversion.waveforms import VERSION, match_loudness, rms_and_peak, write_conversion
-from bowerbird.encoders.selfsupervised import FeatureExtractor
 from bowerbird.experiments import KnnvcExperiment, conversion_params
 from bowerbird.layout import Layout
 from bowerbird.nn.neighbours import pick_device
 from bowerbird.systems.base import System, Utterance
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus")
 MIN_SOURCE_S, MIN_VOICE_S = 0.1, 1.0
 MIN_RMS = 1e-4  # -80 dB of full scale: quieter is silence
 
@@ -76,7 +74,7 @@ def convert(
 def plan_files(source: Path, output: Path) -> Iterable[tuple[Path, Path]]:
     """(source file, output file) of everything to convert."""
     if source.is_dir():
-        if output.suffix.lower() in AUDIO_SUFFIXES:
+        if output.suffix.lower() in SUFFIXES:
             raise BowerbirdError(f"--output: {output}: is a file name, but {source} is a folder; give a folder")
         pairs = [
             (path, (output / path.relative_to(source)).with_suffix(".flac")) for path in audio_files(source, "source")
@@ -98,9 +96,9 @@ def plan_files(source: Path, output: Path) -> Iterable[tuple[Path, Path]]:
 def audio_files(path: Path, role: str) -> list[Path]:
     """The recording ``path``, or the recordings below the folder ``path``."""
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
         if not found:
-            raise BowerbirdError(f"{role}: {path}: no audio in this folder; looked for {', '.join(AUDIO_SUFFIXES)}")
+            raise BowerbirdError(f"{role}: {path}: no audio in this folder; looked for {', '.join(SUFFIXES)}")
         return found
     if not path.is_file():
         raise BowerbirdError(f"{role}: {path}: no such file")
@@ -183,6 +181,13 @@ def model_folders(config: Config, layout: Layout, name: str) -> dict[str, Path]:
     return folders
 
 
+def load_extractor(options: FeaturesConfig, device: torch.device) -> Callable[[np.ndarray], Tensor]:
+    """Waveform ``(samples,)`` to features ``(frames, dim)``."""
+    from bowerbird.encoders.selfsupervised import FeatureExtractor  # it loads transformers, which takes seconds
+
+    return FeatureExtractor(options, device).extract
+
+
 @dataclass(frozen=True)
 class Converter:
     """A loaded system with the encoder of its features."""
@@ -195,8 +200,7 @@ class Converter:
     @classmethod
     def load(cls, recipe: SystemRecipe, options: ConversionConfig, device: torch.device) -> Converter:
         system = load_chunked(recipe.experiment, recipe.models, device, options.max_chunk_s)
-        extractor = FeatureExtractor(recipe.features, device) if recipe.features is not None else None
-        return cls(recipe, options, system, extractor.extract if extractor else None)
+        return cls(recipe, options, system, load_extractor(recipe.features, device) if recipe.features else None)
 
     def utterance(self, name: str, wave: np.ndarray) -> Utterance:
         """A recording with the features the system wants."""

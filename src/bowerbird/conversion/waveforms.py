@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bowerbird.artifacts import BowerbirdError, canonical_json, file_sha256
-from bowerbird.audio import float_to_int16, read_tags, write_audio
+from bowerbird.audio import float_to_int16, read_tags, rms, write_audio
 
 VERSION = 1  # of the stage: raised when the same trial gives other bytes
 PEAK = 0.99  # of full scale; a gain never lifts a sample beyond
@@ -37,20 +37,19 @@ def match_loudness(wave: np.ndarray, source: np.ndarray, policy: str) -> Loudnes
         raise BowerbirdError("the system gave no samples")
     if not np.isfinite(wave).all():
         raise BowerbirdError("the system gave values that are not finite")
-    rms, peak = rms_and_peak(wave)
+    own_rms, own_peak = rms_and_peak(wave)
     source_rms, source_peak = rms_and_peak(source)
-    if rms < SILENCE_RMS:
+    if own_rms < SILENCE_RMS:
         raise BowerbirdError("the system gave silence")
-    wanted = max(source_rms, SILENCE_RMS) / rms if policy == "source" else 1.0
-    gain = min(wanted, max(PEAK, source_peak) / peak)
+    wanted = max(source_rms, SILENCE_RMS) / own_rms if policy == "source" else 1.0
+    gain = min(wanted, max(PEAK, source_peak) / own_peak)
     samples = float_to_int16((wave.astype(np.float64) * gain).astype(np.float32))
     return Loudness(samples, 20 * float(np.log10(gain)), gain < wanted)
 
 
 def rms_and_peak(wave: np.ndarray) -> tuple[float, float]:
     """Root mean square and largest magnitude of a wave ``(samples,)``."""
-    wide = wave.astype(np.float64)
-    return float(np.sqrt(np.mean(wide**2))), float(np.abs(wide).max())
+    return rms(wave), float(np.abs(wave).max(initial=0.0))
 
 
 # ---------------------------------------------------------------------------------------------------------------- files

@@ -105,7 +105,7 @@ class IntelligibilityJudge:
         from bowerbird.metrics.intelligibility import UNITS, count_errors
 
         reference = self.normalize(self.material.spoken_text(trial))
-        unscored = "" if reference else "no reference text"
+        unscored = "" if any(map(str.isalnum, reference)) else "no reference text"
         if not self.recognizer.speaks(trial["language"]):
             unscored = f"language {trial['language']!r}: {self.identity.model.split()[0]} does not recognise it"
         heard = "" if wave is None or unscored else self.recognizer.transcribe([wave])[0]
