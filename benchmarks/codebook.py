@@ -2,8 +2,8 @@
 
     python benchmarks/codebook.py --frames 50000 --dim 128 --codes 256
 
-Prints seconds, inertia relative to bowerbird's, and empty clusters. faiss's default starts from random frames and fits on
-at most 256 frames a code.
+Prints seconds, inertia relative to bowerbird's, and empty clusters. faiss's default starts from random frames and fits
+on at most 256 frames a code. Slow part: scikit-learn (left out where it is not installed).
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pool", type=int, nargs="+", default=[3000, 15000, 60000], help="frames of the donor (50 a second)")
+    parser.add_argument("--pool", type=int, nargs="+", default=[3000, 15000, 60000], help="frames of the donor, 50 a s")
     parser.add_argument("--dim", type=int, nargs="+", default=[128, 1024])
     parser.add_argument("--queries", type=int, default=1024)
     parser.add_argument("--k", type=int, default=4)

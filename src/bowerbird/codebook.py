@@ -308,7 +308,8 @@ def _lloyd(frames: np.ndarray, start: np.ndarray, options: CodebookConfig, resta
                           seed=(options.seed + restart) % 2**31, min_points_per_centroid=1,
                           max_points_per_centroid=len(frames))
     kmeans.train(frames, init_centroids=np.ascontiguousarray(start, dtype=np.float32))
-    return kmeans.centroids.copy(), [float(value) for value in kmeans.obj]
+    history = [step["obj"] for step in kmeans.iteration_stats or []]
+    return np.array(kmeans.centroids, dtype=np.float32), [float(value) for value in history]
 
 
 def _finish(frames: np.ndarray, centroids: np.ndarray, history: list[float], device: torch.device | str) -> KMeansFit:

@@ -124,7 +124,7 @@ class Pool:
     def _scores(self, query: Tensor, norms: Tensor) -> Tensor:
         """Float32 scores ``(m, n)``, right to within `_tolerance`."""
         with _full_precision():
-            if self.metric == "cosine":
+            if self._bias is None:
                 return _unit(query, norms) @ self.keys.T
             return torch.addmm(self._bias, query.float(), self.keys.T)
 

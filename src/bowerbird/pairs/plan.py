@@ -70,8 +70,9 @@ class Speech:
         self.by_speaker: dict[str, list[Clip]] = {}
         kept = table[table["split"].isin(SPLITS) & (table["frames"] > 0)]
         for values in kept.itertuples(index=False):
-            clip = Clip(*values[:6], numbers[int(values.file)], int(values.start), int(values.frames))
-            self.by_speaker.setdefault(clip.speaker, []).append(clip)
+            utt_id, speaker, gender, language, session, split, place, start, frames = values
+            clip = Clip(utt_id, speaker, gender, language, session, split, numbers[int(place)], int(start), int(frames))
+            self.by_speaker.setdefault(speaker, []).append(clip)
         for speaker, clips in self.by_speaker.items():
             if len({(clip.file, clip.split) for clip in clips}) > 1:
                 raise BowerbirdError(f"{manifest}: speaker {speaker!r} lies in several shards or splits; "
@@ -120,7 +121,8 @@ def pool_clips(clips: Sequence[Clip], options: PairsConfig, session: str = "", w
     """
     pool = [clip for clip in clips if (not session or clip.session == session) and clip.utt_id != without]
     if options.max_pool_s > 0 and pool:
-        limit, total, kept = options.max_pool_s * FRAMES_PER_SECOND, 0, []
+        limit, total = options.max_pool_s * FRAMES_PER_SECOND, 0
+        kept: list[Clip] = []
         for clip in sorted(pool, key=lambda clip: (hashed(options.seed, "pool", clip.utt_id), clip.utt_id)):
             if kept and total + clip.frames > limit:
                 break
@@ -174,7 +176,8 @@ def plan_pairs(speech: Speech, shard: int, options: PairsConfig) -> Plan:
                     shard, plan.counts["without_own_pool"], plan.counts["targets"], options.min_pool_s)
     if plan.counts["short_of_donors"]:
         log.warning("shard %d: %d of %d utterances have fewer than donors_per_utterance = %d eligible donors and take "
-                    "those", shard, plan.counts["short_of_donors"], plan.counts["targets"], options.donors_per_utterance)
+                    "those", shard, plan.counts["short_of_donors"], plan.counts["targets"],
+                    options.donors_per_utterance)
     return plan
 
 

@@ -51,6 +51,7 @@ def search_pairs(manifest: Path, features: list[Path], output: Path, shard: int,
                 writer.add(pair.target.utt_id, found[rows], variant=pair.variant, speaker=pair.target.speaker,
                            donor_speaker=pair.donor, donor_session=pair.session,
                            donor_file=speech.by_speaker[pair.donor][0].file, pool_frames=size, prompt_utt=pair.prompt)
+            output.with_suffix(".parquet").unlink(missing_ok=True)  # the index comes last and stands for all
             with atomic_path(distances_path(output)) as temporary:
                 with open(temporary, "wb") as handle:
                     np.save(handle, distances, allow_pickle=False)
