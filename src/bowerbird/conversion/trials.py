@@ -23,14 +23,14 @@ import pyarrow as pa
 import torch
 
 from bowerbird.artifacts import BowerbirdError, Identity, RunRecord, inputs_digest
-from bowerbird.audio import SAMPLE_RATE, int16_to_float
+from bowerbird.audio import HOP, SAMPLE_RATE, int16_to_float
 from bowerbird.config import ConversionConfig, RuntimeConfig, bundled
 from bowerbird.conversion.waveforms import VERSION, match_loudness, read_kept, write_conversion
 from bowerbird.experiments import Experiment, conversion_params
 from bowerbird.nn.neighbours import pick_device
 from bowerbird.systems import load_system
 from bowerbird.systems.anchor import played_utterance
-from bowerbird.systems.base import FRAME_SAMPLES, System, Utterance
+from bowerbird.systems.base import System, Utterance
 from bowerbird.tables import TRIALS, Shards, read_table, write_table
 
 CONVERSIONS = pa.schema(
@@ -135,7 +135,7 @@ def load_chunked(experiment: Any, folders: dict[str, Path], device: torch.device
     system = load_system(experiment, folders, device)
     vocoder = getattr(system, "vocoder", None)
     if vocoder is not None:
-        frames = max(1, int(max_chunk_s * SAMPLE_RATE) // FRAME_SAMPLES)
+        frames = max(1, int(max_chunk_s * SAMPLE_RATE) // HOP)
         vocoder.vocode = functools.partial(vocoder.vocode, chunk_frames=frames)
     return system
 
