@@ -24,7 +24,7 @@ SAMPLE_RATE = 16000
 LOUDNESS_LUFS = -23.0
 PEAK = 0.9
 PAUSE_S = 0.15
-UTTERANCES = {"train": 10, "valid": 6, "test": 12}
+UTTERANCES = {"train": 8, "valid": 5, "test": 12}
 COLUMNS = ("utt_id", "speaker", "gender", "language", "session", "split", "path", "text")
 FLITE = {"awb": "M", "kal16": "M", "rms": "M", "slt": "F"}
 
@@ -115,7 +115,7 @@ def plan() -> list[tuple[dict[str, str], Voice | None]]:
             path = f"{name}/{utterance}.ogg"
             values = (utterance, name, gender, "en", "1", split, path, text)
             rows.append((dict(zip(COLUMNS, values, strict=True)), voice))
-    return sorted(rows, key=lambda item: (item[0]["split"], item[0]["utt_id"][-3:]))
+    return sorted(rows, key=lambda item: (item[0]["utt_id"][-3:], item[0]["utt_id"]))
 
 
 def main(kokoro: Path, output: Path, threads: int) -> None:
