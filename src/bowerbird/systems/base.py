@@ -16,7 +16,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-FRAME_SAMPLES = 320  # samples of 16 kHz audio that one 20 ms frame of features stands for
+from bowerbird.audio import HOP
+
+FRAME_SAMPLES = HOP  # samples of 16 kHz audio that one 20 ms frame of features stands for
 
 
 # ----------------------------------------------------------------------------------------------------------- conversion

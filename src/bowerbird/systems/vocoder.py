@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bowerbird.artifacts import BowerbirdError
+from bowerbird.audio import HOP, SAMPLE_RATE
 from bowerbird.config import bundled
 from bowerbird.experiments import VocoderStage
 from bowerbird.nn.discriminators import Discriminators, hifigan_discriminators, nano_discriminators
@@ -32,7 +33,6 @@ from bowerbird.nn.losses import (
 from bowerbird.nn.mel import LogMel
 from bowerbird.nn.vocos import Vocos
 from bowerbird.systems.base import (
-    FRAME_SAMPLES,
     Batch,
     Conversion,
     DataNeeds,
@@ -81,7 +81,7 @@ class Vocoder:
             end = min(start + chunk_frames, len(features))
             first, last = max(0, start - context), min(len(features), end + context)
             wave = self.generator(features[None, first:last].to(self.device, torch.float32))[0]
-            pieces.append(wave[(start - first) * FRAME_SAMPLES : (end - first) * FRAME_SAMPLES].cpu())
+            pieces.append(wave[(start - first) * HOP : (end - first) * HOP].cpu())
         return torch.cat(pieces) if pieces else torch.zeros(0)
 
 
@@ -263,8 +263,8 @@ class VocoderTraining(TrainingStage):
             "system": "vocoder",
             "generator": self.options.generator,
             "input_dim": self.inputs.feature_dim,
-            "sample_rate": 16_000,
-            "hop": FRAME_SAMPLES,
+            "sample_rate": SAMPLE_RATE,
+            "hop": HOP,
             "features": dict(self.inputs.features),
         }
 

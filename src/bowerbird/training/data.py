@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from bowerbird.artifacts import BowerbirdError
-from bowerbird.systems.base import FRAME_SAMPLES, Batch, DataNeeds
+from bowerbird.audio import HOP
+from bowerbird.systems.base import Batch, DataNeeds
 from bowerbird.tables import Shards, open_array, read_table
 
 log = logging.getLogger(__name__)
@@ -85,9 +86,9 @@ class StageData:
         features = np.asarray(self.features[item.utt_id][start:stop], dtype=np.float32)
         tensors = {"features": torch.from_numpy(features)}
         if self.audio is not None:
-            samples = self.audio[item.utt_id][FRAME_SAMPLES * start : FRAME_SAMPLES * stop]
+            samples = self.audio[item.utt_id][HOP * start : HOP * stop]
             wave = torch.from_numpy(samples.astype(np.float32) / 32768)
-            tensors["audio"] = torch.nn.functional.pad(wave, (0, FRAME_SAMPLES * frames - len(wave)))
+            tensors["audio"] = torch.nn.functional.pad(wave, (0, HOP * frames - len(wave)))
         if self.pairs is not None:
             tensors["retrieved"] = torch.from_numpy(self.pairs.crop(item.utt_id, variant, start, stop))
         if self.units is not None:

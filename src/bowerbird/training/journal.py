@@ -7,7 +7,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,10 @@ class Journal:
         self._tensorboard_folder = tensorboard
         self.is_open = False
 
-    def open(self, step: int, lines: list[str], window: Mapping[str, list[float]]) -> None:
+    def open(self, step: int, lines: list[str], window: Sequence[tuple[str, list[float]]]) -> None:
         """Start after ``step``, with what had been written by then."""
         self.lines = list(lines)
-        self._window = {name: list(values) for name, values in window.items()}
+        self._window = {name: list(values) for name, values in window}
         self.live.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.live, "".join(f"{line}\n" for line in self.lines))
         self._handle = open(self.live, "a", encoding="utf-8")  # noqa: SIM115 - closed by close()
@@ -50,7 +50,7 @@ class Journal:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"lines": self.lines, "window": self._window}
+        return {"lines": self.lines, "window": [[name, values] for name, values in self._window.items()]}
 
     def step(self, step: int, losses: Mapping[str, float], learning_rate: float) -> None:
         """Losses of one step; every ``log_every`` steps their means since the last line are written."""

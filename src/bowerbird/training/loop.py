@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bowerbird.artifacts import BowerbirdError
+from bowerbird.audio import SAMPLE_RATE
 from bowerbird.config import TrainingConfig
 from bowerbird.experiments import StageOptions
 from bowerbird.systems.base import Batch, TrainingStage
@@ -25,7 +26,6 @@ from .distributed import Processes
 from .journal import Journal
 
 log = logging.getLogger(__name__)
-SAMPLE_RATE = 16_000
 
 
 class Trainer:
@@ -199,7 +199,7 @@ class Trainer:
             self.finished_step = checkpoint.step
             log.info("going on after step %d of %d", checkpoint.step, self.options.steps)
         if self.processes.is_first:
-            state = checkpoint.state if checkpoint else {"lines": [], "window": {}}
+            state = checkpoint.state if checkpoint else {"lines": [], "window": []}
             self.journal.open(self.finished_step, **state)
             for batch in self.validation[: self.settings.audio_samples]:
                 if batch.audio is not None and not checkpoint:
