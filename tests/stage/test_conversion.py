@@ -252,7 +252,8 @@ def recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return torch.from_numpy(wave[: 320 * frames].reshape(frames, 320) @ mix)
 
     vocoder = make_vocoder(tmp_path / "vocoder")
-    monkeypatch.setattr(files, "load_extractor", lambda *_: extract)
+    encoder = SimpleNamespace(extract=extract, describe=lambda: {"weights_sha256": "0" * 64})
+    monkeypatch.setattr(files, "load_extractor", lambda *_: encoder)
     monkeypatch.setattr(files, "bundled", lambda spec: str(vocoder))
     one, two = voice(110, 2.0, 0), voice(190, 3.0, 1)
     soundfile.write(tmp_path / "in.wav", np.stack([one, one], axis=1), 44100)

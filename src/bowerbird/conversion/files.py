@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from bowerbird.artifacts import BowerbirdError, Identity, inputs_digest
 from bowerbird.audio import SAMPLE_RATE, SUFFIXES, read_audio
@@ -23,6 +22,9 @@ from bowerbird.experiments import KnnvcExperiment, conversion_params
 from bowerbird.layout import Layout
 from bowerbird.nn.neighbours import pick_device
 from bowerbird.systems.base import System, Utterance
+
+if TYPE_CHECKING:
+    from bowerbird.encoders.selfsupervised import FeatureExtractor
 
 MIN_SOURCE_S, MIN_VOICE_S = 0.1, 1.0
 MIN_RMS = 1e-4  # -80 dB of full scale: quieter is silence
@@ -136,16 +138,16 @@ def plan_system(system: str, run: Path | None, name: str) -> SystemRecipe:
         experiment = KnnvcExperiment(vocoder="bundled:nano-vocoder")
         return SystemRecipe(experiment, FeaturesConfig(), {"vocoder": Path(bundled(experiment.vocoder))})
     config, layout = load_config([run / "config.yaml"]), Layout(run)
-    experiment = config.experiments[choose_experiment(config, run, system, name)]
-    if experiment.system == "anchor":
-        raise BowerbirdError(f"--experiment: {name}: an anchor converts nothing; choose a system")
-    key = next(key for key, value in config.experiments.items() if value is experiment)
+    key = choose_experiment(config, run, system, name)
+    chosen: Any = config.experiments[key]
+    if chosen.system == "anchor":
+        raise BowerbirdError(f"--experiment: {key}: an anchor converts nothing; choose a system")
     models = model_folders(config, layout, key)
     for role, path in models.items():
         if not path.exists():
             raise BowerbirdError(f"--experiment: {key}: its {role} is not trained yet: {path} is missing")
-    reads_features = "features" in experiment.converts_with
-    return SystemRecipe(experiment, config.features[experiment.features] if reads_features else None, models)
+    reads_features = "features" in chosen.converts_with
+    return SystemRecipe(chosen, config.features[chosen.features] if reads_features else None, models)
 
 
 def choose_experiment(config: Config, run: Path, system: str, name: str) -> str:
@@ -167,7 +169,7 @@ def model_folders(config: Config, layout: Layout, name: str) -> dict[str, Path]:
     def trained(owner: str, stage: str) -> Path:
         return layout.model(config.experiments[owner].reuse.get(stage, owner), stage)
 
-    experiment = config.experiments[name]
+    experiment: Any = config.experiments[name]
     folders = {stage: trained(name, stage) for stage in experiment.stages}
     for artifact in experiment.converts_with:
         if artifact == "vocoder":
@@ -181,11 +183,11 @@ def model_folders(config: Config, layout: Layout, name: str) -> dict[str, Path]:
     return folders
 
 
-def load_extractor(options: FeaturesConfig, device: torch.device) -> Callable[[np.ndarray], Tensor]:
-    """Waveform ``(samples,)`` to features ``(frames, dim)``."""
+def load_extractor(options: FeaturesConfig, device: torch.device) -> FeatureExtractor:
+    """The encoder of the system's features."""
     from bowerbird.encoders.selfsupervised import FeatureExtractor  # it loads transformers, which takes seconds
 
-    return FeatureExtractor(options, device).extract
+    return FeatureExtractor(options, device)
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,7 @@ class Converter:
     recipe: SystemRecipe
     options: ConversionConfig
     system: System
-    extract: Callable[[np.ndarray], Tensor] | None
+    extractor: FeatureExtractor | None
 
     @classmethod
     def load(cls, recipe: SystemRecipe, options: ConversionConfig, device: torch.device) -> Converter:
@@ -204,7 +206,7 @@ class Converter:
 
     def utterance(self, name: str, wave: np.ndarray) -> Utterance:
         """A recording with the features the system wants."""
-        return Utterance(name, torch.from_numpy(wave), self.extract(wave) if self.extract else None)
+        return Utterance(name, torch.from_numpy(wave), self.extractor.extract(wave) if self.extractor else None)
 
     def convert_file(self, path: Path, target: Path, voice: list[Utterance], inputs: dict[str, str]) -> None:
         """Convert one recording and write it."""
@@ -214,7 +216,8 @@ class Converter:
             converted = self.system.convert(self.utterance(path.stem, wave), voice, None).wave.float().cpu().numpy()
         loud = match_loudness(converted, wave, self.options.loudness)
         params = {**json.loads(conversion_params(self.recipe.experiment)), **self.options.model_dump()}
-        params["features"] = self.recipe.features.model_dump() if self.recipe.features else {}
+        if self.recipe.features is not None and self.extractor is not None:
+            params["features"] = {**self.recipe.features.model_dump(), **self.extractor.describe()}
         identity = Identity("conversion", VERSION, params, {"source": inputs_digest([path]), **inputs})
         write_conversion(target, loud, self.recipe.experiment.system, identity.hash)
         logger.info(

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from bowerbird.artifacts import BowerbirdError
+
 METRICS = {"dnsmos_ovrl": "ovrl_mos", "dnsmos_sig": "sig_mos", "dnsmos_bak": "bak_mos", "dnsmos_p808": "p808_mos"}
 _RATE = 16000
 
@@ -55,5 +57,7 @@ def _weights() -> tuple[Path, Path]:
     import importlib.util
 
     spec = importlib.util.find_spec("speechmos")  # importing it loads librosa, which takes seconds
+    if spec is None or not spec.submodule_search_locations:
+        raise BowerbirdError("evaluation.quality: true: needs the package speechmos; install it or set quality: false")
     folder = Path(spec.submodule_search_locations[0]) / "dnsmos_models"
     return folder / "sig_bak_ovr.onnx", folder / "model_v8.onnx"

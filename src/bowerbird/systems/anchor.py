@@ -9,7 +9,7 @@ The anchor of the vocoder (copy synthesis of the source) is the system ``vocoder
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,11 @@ class Anchor(System):
         self.column = PLAYS[anchor]
 
     @classmethod
-    def load(cls, experiment: AnchorExperiment, models: dict[str, Path], device: torch.device | str = "cpu") -> Anchor:
+    def load(cls, experiment: Any, models: Mapping[str, Path], device: torch.device) -> Anchor:
         return cls(experiment.anchor)
 
     def convert(
-        self, source: Utterance, references: Sequence[Utterance], trial: Mapping[str, Any] | None = None
+        self, source: Utterance, references: list[Utterance], trial: Mapping[str, Any] | None = None
     ) -> Conversion:
         """The utterance itself: it must be the source or among ``references``."""
         if trial is None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from bowerbird.artifacts import BowerbirdError
-from bowerbird.experiments import KnnvcExperiment
 from bowerbird.nn.neighbours import Pool
 from bowerbird.systems.base import Conversion, System, Utterance
 from bowerbird.systems.vocoder import Vocoder, load_vocoder
@@ -36,14 +35,14 @@ class KnnVC(System):
         self.vocoder, self.k, self.retrieval, self.device = vocoder, k, retrieval, device
 
     @classmethod
-    def load(cls, experiment: KnnvcExperiment, models: dict[str, Path], device: torch.device | str = "cpu") -> KnnVC:
+    def load(cls, experiment: Any, models: Mapping[str, Path], device: torch.device) -> KnnVC:
         if "vocoder" not in models:
             raise BowerbirdError("--models: kNN-VC needs a vocoder; give vocoder=FOLDER")
         vocoder = load_vocoder(models["vocoder"], device)
         return cls(vocoder, experiment.k, experiment.retrieval, str(device))
 
     def convert(
-        self, source: Utterance, references: Sequence[Utterance], trial: Mapping[str, Any] | None = None
+        self, source: Utterance, references: list[Utterance], trial: Mapping[str, Any] | None = None
     ) -> Conversion:
         """Convert ``source`` to the voice of ``references``; both carry features ``(frames, dim)``.
 
