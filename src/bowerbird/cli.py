@@ -136,11 +136,12 @@ def parse_call(name: str, function: Callable[..., Any], words: Sequence[str]) ->
     )
     for key, (hint, default) in parameters.items():
         if _is_section(hint):
-            _add_section(parser, hint)
+            _add_section(parser, hint, taken=parameters)
         else:
             _add_parameter(parser, key, hint, default, positional=key in POSITIONAL.get(name, ()))
     given = vars(parser.parse_args(list(words)))
-    return {key: _take(key, hint, given) for key, (hint, _) in parameters.items()}
+    of_sections = {name: value for name, value in given.items() if name not in parameters}
+    return {key: _take(key, hint, of_sections if _is_section(hint) else given) for key, (hint, _) in parameters.items()}
 
 
 def _is_section(hint: Any) -> bool:
@@ -151,10 +152,16 @@ def _is_experiment(hint: Any) -> bool:
     return hint == Experiment
 
 
-def _add_section(parser: argparse.ArgumentParser, model: type[Section]) -> None:
-    """One option a field of ``model``; values are checked by the model itself."""
+def _add_section(parser: argparse.ArgumentParser, model: type[Section], taken: Collection[str]) -> None:
+    """One option a field of ``model``; values are checked by the model itself.
+
+    Fields that are parameters of the function too (``features``: a name in the config, files on the command line)
+    are the function's.
+    """
     group = parser.add_argument_group((inspect.getdoc(model) or model.__name__).splitlines()[0])
     for key, field in model.model_fields.items():
+        if key in taken:
+            continue
         default = field.get_default(call_default_factory=True)
         help_ = f"{field.description} (default: {json.dumps(default)})".replace("%", "%%")
         flag = f"--{key.replace('_', '-')}"

@@ -17,8 +17,8 @@ PACKAGE = Path(__file__).parent
 STAGE_MODULES: dict[str, tuple[str, ...]] = {
     "corpus": ("audio.py", "tables.py"),
     "features": ("encoders/selfsupervised.py", "audio.py", "tables.py"),
-    "codebook": ("tables.py",),
-    "pairs": ("tables.py",),
+    "codebook": ("nn/neighbours.py", "tables.py"),
+    "pairs": ("nn/neighbours.py", "tables.py"),
     "training": ("nn", "systems/base.py", "systems/vocoder.py", "tables.py"),
     "conversion": ("systems", "nn", "audio.py"),
     "evaluation": ("metrics", "encoders", "audio.py"),

@@ -1,0 +1,114 @@
+"""Speaker encoders: a voice as a unit vector.
+
+``resemblyzer`` is the GE2E model whose weights ship inside the package of that name (Wan et al. 2018; trained on LibriSpeech-other,
+VoxCeleb 1 and 2). Only the weights are read: the package itself imports a voice activity detector that no longer
+installs. Its trimming of silence is therefore left out; everything else is computed as it does, differentiably.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import torchaudio
+from torch import Tensor, nn
+
+from bowerbird.artifacts import BowerbirdError, file_sha256
+
+PARTIAL_FRAMES, FRAME_SAMPLES = 160, 160  # a partial utterance is 1.6 s: 160 frames of 10 ms
+PARTIALS_PER_SECOND, MIN_COVERAGE = 1.3, 0.75
+TARGET_DBFS = -30.0
+
+
+@dataclass(frozen=True)
+class VerifierIdentity:
+    """Which model judged."""
+
+    model: str
+    weights_sha256: str
+
+
+class Ge2e(nn.Module):
+    """Three-layer LSTM over 40 mel bands, last hidden state projected to 256 (Wan et al. 2018, section 2)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(40, 256, 3, batch_first=True)
+        self.linear = nn.Linear(256, 256)
+        self.mel = torchaudio.transforms.MelSpectrogram(
+            16000, 400, 400, FRAME_SAMPLES, n_mels=40, norm="slaney", mel_scale="slaney", pad_mode="constant"
+        )
+
+    def forward(self, mels: Tensor) -> Tensor:
+        """Mel spectrograms ``(batch, frames, 40)`` (power, no logarithm) to unit vectors ``(batch, 256)``."""
+        _, (hidden, _) = self.lstm(mels)
+        return F.normalize(F.relu(self.linear(hidden[-1])), dim=1)
+
+    def embed(self, wave: Tensor) -> Tensor:
+        """One wave ``(samples,)`` at 16 kHz to a unit vector ``(256,)``; differentiable in the wave."""
+        wave = raise_volume(wave)
+        starts = partial_starts(len(wave))
+        wave = F.pad(wave, (0, max(0, (starts[-1] + PARTIAL_FRAMES) * FRAME_SAMPLES - len(wave))))
+        mel = self.mel(wave).T  # (frames, 40)
+        partials = torch.stack([mel[s : s + PARTIAL_FRAMES] for s in starts])
+        return F.normalize(self(partials).mean(dim=0), dim=0)
+
+
+def raise_volume(wave: Tensor) -> Tensor:
+    """Scale quiet speech up to -30 dBFS; louder speech stays."""
+    level = 20 * math.log10(max(float(wave.detach().square().mean().sqrt()), 1e-8))
+    return wave * 10 ** ((TARGET_DBFS - level) / 20) if level < TARGET_DBFS else wave
+
+
+def partial_starts(num_samples: int) -> list[int]:
+    """First frames of the partial utterances: 1.3 a second, the last one only if speech covers three quarters of it."""
+    step = round(16000 / PARTIALS_PER_SECOND / FRAME_SAMPLES)
+    frames = math.ceil((num_samples + 1) / FRAME_SAMPLES)
+    starts = list(range(0, max(1, frames - PARTIAL_FRAMES + step + 1), step))
+    covered = (num_samples - starts[-1] * FRAME_SAMPLES) / (PARTIAL_FRAMES * FRAME_SAMPLES)
+    return starts[:-1] if covered < MIN_COVERAGE and len(starts) > 1 else starts
+
+
+class SpeakerEncoder:
+    """A verifier: waves in, unit vectors out, with the name and the weights' hash of the model."""
+
+    def __init__(self, model: Ge2e, identity: VerifierIdentity) -> None:
+        self.model, self.identity = model, identity
+
+    @torch.inference_mode()
+    def embed(self, waves: Sequence[np.ndarray | Tensor]) -> np.ndarray:
+        """Waves ``(samples,)`` float at 16 kHz to ``(n, 256)`` float32 of unit length."""
+        return np.stack([self.model.embed(torch.as_tensor(w, dtype=torch.float32)).numpy() for w in waves])
+
+    def describe(self) -> VerifierIdentity:
+        return self.identity
+
+
+@functools.cache
+def load_verifier(spec: str) -> SpeakerEncoder:
+    """The speaker encoder that `evaluation.verifier` names."""
+    if spec != "resemblyzer":
+        raise BowerbirdError(f"evaluation.verifier: {spec!r}: unknown; known: resemblyzer")
+    path = resemblyzer_weights()
+    model = Ge2e()
+    state = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
+    model.load_state_dict({k: v for k, v in state.items() if k.startswith(("lstm.", "linear."))}, strict=False)
+    return SpeakerEncoder(model.eval().requires_grad_(False), VerifierIdentity("resemblyzer", file_sha256(path)))
+
+
+def resemblyzer_weights() -> Path:
+    """``pretrained.pt`` inside the installed package, found without importing it."""
+    spec = importlib.util.find_spec("resemblyzer")
+    path = Path(spec.origin).with_name("pretrained.pt") if spec and spec.origin else None
+    if path is None or not path.exists():
+        raise BowerbirdError(
+            "evaluation.verifier: resemblyzer: its package is not installed; pip install --no-deps resemblyzer"
+        )
+    return path
