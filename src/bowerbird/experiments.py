@@ -35,8 +35,8 @@ class StageOptions(Section):
 class VocoderStage(StageOptions):
     """Features to waveform: HiFi-GAN with the kNN-VC configuration, or a size for two cores."""
 
-    generator: Literal["hifigan", "hifigan-nano", "vocos-nano"] = Field(
-        "hifigan", description="hifigan: kNN-VC's, 16.53 M parameters"
+    generator: Literal["hifigan", "hifigan-nano", "vocos-nano", "sourcefilter-nano"] = Field(
+        "hifigan", description="hifigan: kNN-VC's, 16.53 M parameters; the others train on two cores"
     )
     losses: Literal["knnvc", "palindromic"] = Field(
         "knnvc", description="knnvc: 45 mel + feature matching + LSGAN; palindromic: MR-STFT + LSGAN"

@@ -431,7 +431,7 @@ def test_prematched_training_averages_retrieved_frames(corpus: Corpus, tmp_path:
     torch.testing.assert_close(crop["retrieved"], expected)
     stage = VocoderTraining.build(VocoderStage(**OPTIONS), StageInputs(DIM))
     batch = data.whole(item, 8)
-    assert torch.equal(stage.forward(batch), stage.generator(batch.retrieved))
+    assert torch.equal(stage.forward(batch).wave, stage.generator(batch.retrieved))
     assert train(corpus, tmp_path / "out", pairs=pairs, steps=1) == 0
 
 

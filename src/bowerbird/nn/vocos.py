@@ -56,7 +56,7 @@ class Vocos(nn.Module):
         self.fast = nn.Sequential(*(ConvNextBlock(dim, hidden, scale) for _ in range(fast)))
         self.norm_post = nn.LayerNorm(dim, eps=1.0e-6)
         self.head = InverseStftHead(dim, hop=320 // upsample)
-        self.apply(_initialise)
+        self.apply(initialise)
 
     @property
     def context_frames(self) -> int:
@@ -97,7 +97,7 @@ class InverseStftHead(nn.Module):
         return total[:, self.hop * 3 // 2 : -(self.hop * 3 // 2)]
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
     if isinstance(module, nn.Conv1d | nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)

@@ -8,7 +8,7 @@ utterances, as the vocoder will meet them at conversion.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -31,6 +31,7 @@ from bowerbird.nn.losses import (
     generator_loss,
 )
 from bowerbird.nn.mel import LogMel
+from bowerbird.nn.sourcefilter import Controls, SourceFilter, pitch_loss, track_pitch
 from bowerbird.nn.vocos import Vocos
 from bowerbird.systems.base import (
     Batch,
@@ -51,7 +52,9 @@ def build_generator(name: str, input_dim: int) -> nn.Module:
         return HifiGan(input_dim, linear_dim=128, channels=128)
     if name == "vocos-nano":
         return Vocos(input_dim)
-    raise BowerbirdError(f"generator: {name!r}: unknown; known: hifigan, hifigan-nano, vocos-nano")
+    if name == "sourcefilter-nano":
+        return SourceFilter(input_dim)
+    raise BowerbirdError(f"generator: {name!r}: unknown; known: hifigan, hifigan-nano, vocos-nano, sourcefilter-nano")
 
 
 # ----------------------------------------------------------------------------------------------------------- synthesis
@@ -76,13 +79,23 @@ class Vocoder:
                 f"vocoder: features of shape {tuple(features.shape)}: it was trained on (frames, {self.input_dim}); "
                 "use the features it was trained on"
             )
+        if not len(features):
+            return torch.zeros(0)
+        if isinstance(self.generator, SourceFilter):  # its pulses run through, so only the network is cut in chunks
+            encoded = self._in_chunks(self.generator.encode, features, chunk_frames)
+            return self.generator.render(Controls.of(encoded[None].to(self.device)))[0].cpu()
+        return self._in_chunks(self.generator, features, chunk_frames)
+
+    def _in_chunks(self, function: Callable[[Tensor], Tensor], features: Tensor, chunk_frames: int) -> Tensor:
+        """``(frames * n, ...)`` of ``function``, which makes ``(1, frames * n, ...)`` of ``(1, frames, dim)``."""
         context, pieces = self.generator.context_frames, []
         for start in range(0, len(features), chunk_frames):
             end = min(start + chunk_frames, len(features))
             first, last = max(0, start - context), min(len(features), end + context)
-            wave = self.generator(features[None, first:last].to(self.device, torch.float32))[0]
-            pieces.append(wave[(start - first) * HOP : (end - first) * HOP].cpu())
-        return torch.cat(pieces) if pieces else torch.zeros(0)
+            result = function(features[None, first:last].to(self.device, torch.float32))[0]
+            per_frame = len(result) // (last - first)
+            pieces.append(result[(start - first) * per_frame : (end - first) * per_frame].cpu())
+        return torch.cat(pieces)
 
 
 class VocoderSystem(System):
@@ -147,6 +160,7 @@ class LossWeights:
     stft: float  # multi-resolution STFT
     matching: float  # feature matching
     adversarial: float  # LSGAN
+    pitch: float = 0.0  # cross-entropies of pitch class and voicing (source-filter generator)
 
 
 def loss_weights(options: VocoderStage) -> LossWeights:
@@ -155,10 +169,19 @@ def loss_weights(options: VocoderStage) -> LossWeights:
     The nano generators add what lets them get far in few steps: an MR-STFT term to kNN-VC's recipe, and a mel term to
     Palindromic's.
     """
-    nano = options.generator.endswith("-nano")
+    nano, adversarial = options.generator.endswith("-nano"), options.adversarial_weight
+    pitch = 1.0 if options.generator == "sourcefilter-nano" else 0.0
     if options.losses == "knnvc":
-        return LossWeights(mel=45.0, stft=15.0 if nano else 0.0, matching=2.0, adversarial=options.adversarial_weight)
-    return LossWeights(mel=1.0 if nano else 0.0, stft=1.0, matching=0.0, adversarial=options.adversarial_weight)
+        return LossWeights(mel=45.0, stft=15.0 if nano else 0.0, matching=2.0, adversarial=adversarial, pitch=5 * pitch)
+    return LossWeights(mel=1.0 if nano else 0.0, stft=1.0, matching=0.0, adversarial=adversarial, pitch=pitch / 2)
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """What the generator made of a batch."""
+
+    wave: Tensor  # (batch, samples)
+    losses: dict[str, Tensor]  # of the generator's own
 
 
 class VocoderTraining(TrainingStage):
@@ -215,17 +238,25 @@ class VocoderTraining(TrainingStage):
     def learning_rate(self, step: int) -> float:
         return self.options.learning_rate * self.options.lr_decay ** (step // self.options.lr_decay_steps)
 
-    def forward(self, batch: Batch) -> Tensor:
-        """The generated waveforms ŷ ``(batch, samples)``; prematched features where there are pairs."""
-        return self.generator(batch.features if batch.retrieved is None else batch.retrieved)
+    def forward(self, batch: Batch) -> Synthesis:
+        """The generated waveforms ŷ; prematched features where there are pairs.
 
-    def losses(self, update: str, batch: Batch, output: Tensor, step: int) -> dict[str, Tensor]:
-        y, y_hat = batch.audio, output
+        The source-filter generator is given the pitch of the recording (teacher forcing) and learns to tell it.
+        """
+        features = _inputs(batch)
+        if not isinstance(self.generator, SourceFilter):
+            return Synthesis(self.generator(features), {})
+        controls = Controls.of(self.generator.encode(features))
+        pitch, voiced = track_pitch(batch.audio)
+        return Synthesis(self.generator.render(controls, pitch, voiced), {"pitch": pitch_loss(controls, pitch, voiced)})
+
+    def losses(self, update: str, batch: Batch, output: Synthesis, step: int) -> dict[str, Tensor]:
+        y, y_hat = batch.audio, output.wave
         if update == "discriminators":
             real, _ = self.discriminators(y)
             fake, _ = self.discriminators(y_hat.detach())
             return {"total": discriminator_loss(real, fake)}
-        losses = self._reconstruction(y, y_hat)
+        losses = self._reconstruction(y, y_hat) | output.losses
         if step > self.options.adversarial_from:
             losses |= self._adversarial(y, y_hat)
         total = sum(getattr(self.weights, name) * loss for name, loss in losses.items())
@@ -250,7 +281,7 @@ class VocoderTraining(TrainingStage):
 
     def validate(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
         """Mel L1 and MR-STFT of one whole utterance."""
-        y_hat = self.forward(batch)
+        y_hat = self.generator(_inputs(batch))
         metrics = {"mel": F.l1_loss(self.mel(y_hat), self.mel(batch.audio)), "stft": self.stft(y_hat, batch.audio)}
         return metrics, y_hat[0]
 
@@ -267,6 +298,10 @@ class VocoderTraining(TrainingStage):
             "hop": HOP,
             "features": dict(self.inputs.features),
         }
+
+
+def _inputs(batch: Batch) -> Tensor:
+    return batch.features if batch.retrieved is None else batch.retrieved
 
 
 STAGES = {"vocoder": VocoderTraining}
