@@ -101,7 +101,9 @@ def check_speakers(rows: Rows, corpus: Path) -> None:
         others = similarity[index].clone()
         others[index] = -1
         nearest = int(others.argmax())
-        print(f"speaker {name:8s} same {similarity[index, index]:.2f}  nearest {others[nearest]:.2f} ({names[nearest]})")
+        print(
+            f"speaker {name:8s} same {similarity[index, index]:.2f}  nearest {others[nearest]:.2f} ({names[nearest]})"
+        )
     print(f"utterances {len(seconds)}, {sum(seconds):.0f} s, {min(seconds):.1f} to {max(seconds):.1f} s each")
     print(f"loudness {min(levels):.1f} to {max(levels):.1f} LUFS, highest peak {max(peaks):.2f}")
 

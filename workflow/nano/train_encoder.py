@@ -28,7 +28,7 @@ import soxr
 import torch
 import torch.nn.functional as F
 import torchaudio
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import WavLMConfig, WavLMModel
 
@@ -76,6 +76,8 @@ def load_speech(folder: Path, known: dict[str, Utterance]) -> None:
         if label.stem in known or not label.with_suffix(".flac").exists():
             continue
         phones = [(index.get(p, -1), a, b) for p, a, b in json.loads(label.read_text())["phones"]]
+        if any(end < start for _, start, end in phones):
+            raise ValueError(f"{label}: a phone ends before it starts; times are [phone, start_s, end_s]")
         if len(phones) > 5:
             known[label.stem] = Utterance(soundfile.read(label.with_suffix(".flac"), dtype="int16")[0], phones)
 
@@ -191,7 +193,7 @@ def main() -> None:
     parser.add_argument("--speech", type=Path, nargs="+", required=True, help="folders of name.flac and name.json")
     parser.add_argument("--output", type=Path, required=True, help="folder that gets nano-encoder/ and nano-phones/")
     parser.add_argument(
-        "--checkpoint", type=Path, default=Path("nano-encoder.safetensors"), help="resumed from if there"
+        "--checkpoint", type=Path, default=Path("nano-encoder.safetensors"), help="weights to go on from, if there"
     )
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument(
@@ -206,6 +208,9 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     model = Teacher()
+    if options.checkpoint.exists():
+        model.load_state_dict(load_file(options.checkpoint))
+        print(f"weights of {options.checkpoint}", flush=True)
     parameters = sum(p.numel() for p in model.encoder.parameters())
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.02)
     speech: list[dict[str, Utterance]] = [{} for _ in options.speech]

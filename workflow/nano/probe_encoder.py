@@ -1,0 +1,294 @@
+"""Probe an encoder for what kNN-VC needs of it, on speakers that it was not trained on.
+
+    python workflow/nano/probe_encoder.py --encoder src/bowerbird/assets/nano-encoder \\
+        --corpus src/bowerbird/assets/demo DATA/librispeech-mini --cache alignments
+
+A corpus is a folder with utterances.tsv (utt_id, speaker, split, path, text); its test split is used, with phone times
+by forced alignment (pocketsphinx). Phones are compared at the centre of each frame; silence is left out throughout.
+
+* nn: for each frame and each *other* speaker, the nearest frame (cosine) of that speaker says the same phone.
+  Frames of the same sentence are no candidates. Averaged over frames and pairs of speakers. Chance is "random".
+* top4: the same for the four nearest frames, averaged: what kNN-VC retrieves.
+* same spk: the nearest frame among all speakers (each with the same number of frames) is of the query's own speaker.
+* linear phone, linear spk: accuracy of ridge regression to one-hot labels; phones of a left-out speaker,
+  speakers on left-out utterances.
+* mel dB: mean absolute error of a ridge regression to the 80-bin log-mel spectrogram of a left-out speaker, in dB;
+  mel R2: its explained variance.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+import torch.nn.functional as F
+import torchaudio
+from label_speech import align
+from pocketsphinx import Decoder
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import WavLMModel
+
+RATE, HOP, WINDOW = 16000, 320, 400
+FRAMES_PER_SPEAKER = 2500
+RIDGE = 1e-2
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A waveform (samples,) and the phone of each of its frames, None where unknown."""
+
+    speaker: str
+    text: str
+    wave: Tensor
+    phones: list[str | None]
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames of a whole corpus: integer labels (frames,), log-mel (frames, 80) in dB and features by name."""
+
+    phone: Tensor
+    speaker: Tensor
+    sentence: Tensor
+    utterance: Tensor
+    mel: Tensor
+    features: dict[str, Tensor]
+
+
+def load_corpus(root: Path, cache: Path | None) -> list[Utterance]:
+    """The test split with its phones; alignments are kept in `cache` if given."""
+    with open(root / "utterances.tsv", encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file, delimiter="\t") if row["split"] == "test"]
+    utterances = []
+    for row in rows:
+        samples = soundfile.read(root / row["path"], dtype="int16")[0]
+        text = " ".join("".join(c for c in row["text"].lower() if c.isalpha() or c in " '").split())
+        stored = cache / f"{row['utt_id']}.json" if cache else None
+        if stored and stored.exists():
+            times = json.loads(stored.read_text())
+        else:
+            try:
+                times = align(Decoder(samprate=RATE, loglevel="FATAL", lm=None), samples, text)
+            except RuntimeError as error:
+                print(f"{row['utt_id']}: left out, not aligned ({error})")
+                times = []
+            if stored:
+                stored.parent.mkdir(parents=True, exist_ok=True)
+                stored.write_text(json.dumps(times))
+        if times:
+            wave = torch.from_numpy(samples.astype(np.float32) / 32768)
+            phones = phones_of_frames(times, 1 + (len(samples) - WINDOW) // HOP)
+            utterances.append(Utterance(row["speaker"], text, wave, phones))
+    return utterances
+
+
+def phones_of_frames(times: list[tuple[str, float, float]], frames: int) -> list[str | None]:
+    """The phone at the centre of each frame; None outside the alignment and in silence."""
+    phones: list[str | None] = [None] * frames
+    for phone, start, end in times:
+        first, last = ((second * RATE - WINDOW / 2) / HOP for second in (start, end))
+        for frame in range(max(0, int(np.ceil(first))), min(frames, int(np.ceil(last)))):
+            phones[frame] = None if phone == "SIL" else phone
+    return phones
+
+
+def log_mel(wave: Tensor, size: int = 1024, mels: int = 80) -> Tensor:
+    """Log-mel spectrogram (frames, mels) in dB, centred where the encoder's frames are."""
+    spectrogram = torchaudio.transforms.MelSpectrogram(RATE, size, size, HOP, n_mels=mels, center=False, power=2)
+    side = (size - WINDOW) // 2
+    frames = 1 + (len(wave) - WINDOW) // HOP
+    return 10 * spectrogram(F.pad(wave, (side, side + HOP)))[:, :frames].clamp_min(1e-8).log10().T
+
+
+def mfcc(wave: Tensor) -> Tensor:
+    """13 MFCC and their deltas (frames, 26), normalised to mean 0 and variance 1 over the utterance."""
+    basis = torchaudio.functional.create_dct(13, 40, "ortho")
+    cepstrum = (log_mel(wave, WINDOW, 40) @ basis).T
+    both = torch.cat([cepstrum, torchaudio.functional.compute_deltas(cepstrum)]).T
+    return (both - both.mean(0)) / (both.std(0) + 1e-5)
+
+
+def encoder_layers(model: WavLMModel, wave: Tensor) -> Tensor:
+    """Hidden states (layers + 1, frames, hidden) of a waveform (samples,)."""
+    with torch.inference_mode():
+        return torch.stack(model(wave[None], output_hidden_states=True).hidden_states)[:, 0]
+
+
+def gather(utterances: list[Utterance], model: WavLMModel, seed: int = 0) -> Frames:
+    """Features of the labelled frames, at most `FRAMES_PER_SPEAKER` a speaker, drawn at random."""
+    extractors: dict[str, Callable[[Tensor], Tensor]] = {"log-mel": log_mel, "MFCC+deltas": mfcc}
+    columns: dict[str, list[Tensor]] = {name: [] for name in ("phone", "speaker", "sentence", "utterance", "mel")}
+    features: dict[str, list[Tensor]] = {}
+    phones = sorted({phone for utterance in utterances for phone in utterance.phones if phone})
+    speakers = sorted({utterance.speaker for utterance in utterances})
+    texts = sorted({utterance.text for utterance in utterances})
+    for number, utterance in enumerate(utterances):
+        kept = torch.tensor([index for index, phone in enumerate(utterance.phones) if phone])
+        columns["phone"].append(torch.tensor([phones.index(phone) for phone in utterance.phones if phone]))
+        columns["speaker"].append(torch.full((len(kept),), speakers.index(utterance.speaker)))
+        columns["sentence"].append(torch.full((len(kept),), texts.index(utterance.text)))
+        columns["utterance"].append(torch.full((len(kept),), number))
+        columns["mel"].append(log_mel(utterance.wave)[kept])
+        found = {name: extract(utterance.wave) for name, extract in extractors.items()}
+        found |= {f"layer {index}": state for index, state in enumerate(encoder_layers(model, utterance.wave))}
+        for name, value in found.items():
+            features.setdefault(name, []).append(value[kept].float())
+    whole = {name: torch.cat(parts) for name, parts in columns.items()}
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(whole["phone"]), generator=generator)
+    drawn = torch.cat([order[whole["speaker"][order] == index][:FRAMES_PER_SPEAKER] for index in range(len(speakers))])
+    table = {name: torch.cat(parts)[drawn] for name, parts in features.items()}
+    table["log-mel"] = (table["log-mel"] - table["log-mel"].mean(0)) / table["log-mel"].std(0)
+    table["random"] = torch.randn(len(drawn), 64, generator=generator)
+    return Frames(**{name: value[drawn] for name, value in whole.items()}, features=table)
+
+
+def neighbours(frames: Frames, feature: Tensor) -> tuple[float, float, float]:
+    """`nn`, `top4` and `same spk` of a feature (frames, dim), as in the module's docstring."""
+    unit = F.normalize(feature, dim=1)
+    nearest, four, own = [], [], []
+    speakers = frames.speaker.unique().tolist()
+    smallest = min(int((frames.speaker == speaker).sum()) for speaker in speakers)
+    for source in speakers:
+        query = torch.nonzero(frames.speaker == source).squeeze(1)
+        similarity = unit[query] @ unit.T
+        similarity[frames.sentence[query][:, None] == frames.sentence[None]] = -2
+        best = []
+        for target in speakers:
+            pool = torch.nonzero(frames.speaker == target).squeeze(1)
+            best.append(similarity[:, pool[:smallest]].amax(1))
+            if target != source:
+                found = pool[similarity[:, pool].topk(4, dim=1).indices]
+                same = (frames.phone[found] == frames.phone[query][:, None]).float()
+                nearest.append(same[:, 0].mean())
+                four.append(same.mean())
+        own.append((torch.stack(best).argmax(0) == speakers.index(source)).float().mean())
+    return tuple(float(torch.stack(values).mean()) for values in (nearest, four, own))  # type: ignore[return-value]
+
+
+def ridge(feature: Tensor, target: Tensor, train: Tensor) -> Tensor:
+    """Predictions (test frames, targets) of a ridge regression fitted on the frames of the mask `train`."""
+    mean, scale = feature[train].mean(0), feature[train].std(0) + 1e-6
+    inputs = F.pad((feature - mean) / scale, (0, 1), value=1.0).double()
+    fitted, wanted = inputs[train], target[train].double()
+    gram = fitted.T @ fitted + RIDGE * len(fitted) * torch.eye(inputs.shape[1], dtype=torch.double)
+    return (inputs[~train] @ torch.linalg.solve(gram, fitted.T @ wanted)).float()
+
+
+def linear_probes(frames: Frames, feature: Tensor) -> tuple[float, float, float, float]:
+    """`linear phone`, `linear spk`, `mel dB` and `mel R2` of a feature (frames, dim)."""
+    phones = F.one_hot(frames.phone).float()
+    speakers = F.one_hot(frames.speaker).float()
+    right, errors, residual, variance = [], [], 0.0, 0.0
+    for speaker in frames.speaker.unique():
+        train = frames.speaker != speaker
+        predicted = ridge(feature, torch.cat([phones, frames.mel], dim=1), train)
+        guess, mel = predicted[:, : phones.shape[1]].argmax(1), predicted[:, phones.shape[1] :]
+        truth = frames.mel[~train]
+        right.append((guess == frames.phone[~train]).float().mean())
+        errors.append((mel - truth).abs().mean())
+        residual += float((mel - truth).square().sum())
+        variance += float((truth - truth.mean(0)).square().sum())
+    train = frames.utterance % 2 == 0
+    known = (ridge(feature, speakers, train).argmax(1) == frames.speaker[~train]).float().mean()
+    return float(torch.stack(right).mean()), float(known), float(torch.stack(errors).mean()), 1 - residual / variance
+
+
+def print_corpus(name: str, frames: Frames, head: dict[str, Tensor] | None, layer: int, phones: list[str]) -> None:
+    """Print the table of a corpus: one row a feature."""
+    speakers = len(frames.speaker.unique())
+    print(f"\n{name}: {speakers} speakers, {len(frames.phone)} frames, {len(phones)} phones")
+    print(f"{'feature':12s} {'dim':>4s}     nn   top4  same spk  linear phone  linear spk  mel dB  mel R2")
+    for feature, value in frames.features.items():
+        near, four, own = neighbours(frames, value)
+        phone, speaker, error, explained = linear_probes(frames, value)
+        print(
+            f"{feature:12s} {value.shape[1]:4d}  {near:5.1%}  {four:5.1%}     {own:5.1%}         {phone:5.1%}"
+            f"       {speaker:5.1%}   {error:5.2f}   {explained:5.2f}"
+        )
+    if head is not None:
+        guess = (frames.features[f"layer {layer}"] @ head["weight"].float().T + head["bias"].float()).argmax(1)
+        print(f"phone head on layer {layer}: frame accuracy {accuracy_by_name(guess, frames.phone, phones):.1%}")
+
+
+def accuracy_by_name(guess: Tensor, truth: Tensor, phones: list[str]) -> float:
+    """Share of frames whose guessed phone (index in the head's list) has the name of the true one."""
+    return float(np.mean([HEAD_PHONES[g] == phones[t] for g, t in zip(guess.tolist(), truth.tolist(), strict=True)]))
+
+
+HEAD_PHONES: list[str] = []
+
+
+def seconds_per_second(model: WavLMModel, layers: int | None, duration_s: float = 10.0, runs: int = 5) -> float:
+    """Real-time factor of the first `layers` layers (None: all) on one core, the median of `runs`."""
+    wave = 0.1 * torch.randn(1, int(duration_s * RATE), generator=torch.Generator().manual_seed(0))
+    every = model.encoder.layers
+    model.encoder.layers = every[:layers] if layers else every
+    times = []
+    with torch.inference_mode():
+        for _ in range(runs + 1):
+            begin = time.perf_counter()
+            model(wave)
+            times.append(time.perf_counter() - begin)
+    model.encoder.layers = every
+    return float(np.median(times[1:])) / duration_s
+
+
+def print_invariances(model: WavLMModel, utterances: list[Utterance], layer: int) -> None:
+    """Print how far gain, noise and batching move the features of a layer (mean cosine with the clean features)."""
+    noise = torch.Generator().manual_seed(0)
+    rows: dict[str, list[Tensor]] = {}
+    for utterance in utterances[:: max(1, len(utterances) // 8)]:
+        wave = utterance.wave
+        hiss = torch.randn(len(wave), generator=noise) * wave.square().mean().sqrt()
+        plain = encoder_layers(model, wave)[layer]
+        changed = {"gain -20 dB": 0.1 * wave, "gain +6 dB": 2 * wave, "noise 20 dB SNR": wave + 0.1 * hiss}
+        for name, other in changed.items():
+            cosine = F.cosine_similarity(plain, encoder_layers(model, other)[layer], dim=1)
+            rows.setdefault(name, []).append(cosine.mean())
+    print("\nmean cosine with the unchanged features of layer", layer)
+    for name, values in rows.items():
+        print(f"{name:16s} {float(torch.stack(values).mean()):.3f}")
+
+
+def main() -> None:
+    """Read the encoder, print its size and speed, then a table a corpus."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoder", type=Path, required=True, help="WavLM directory")
+    parser.add_argument("--corpus", type=Path, nargs="+", required=True, help="folders with utterances.tsv")
+    parser.add_argument("--head", type=Path, help="folder of the linear phone head (default: nano-phones beside)")
+    parser.add_argument("--cache", type=Path, help="folder that keeps the alignments")
+    options = parser.parse_args()
+    if not (options.encoder / "config.json").exists():
+        parser.error(f"{options.encoder}: no config.json there")
+    torch.set_num_threads(1)
+    model = WavLMModel.from_pretrained(options.encoder, dtype=torch.float32).eval()
+    folder = options.head or options.encoder.parent / "nano-phones"
+    config = json.loads((folder / "config.json").read_text()) if (folder / "config.json").exists() else None
+    head = load_file(folder / "model.safetensors") if config else None
+    layer = int(config["layer"]) if config else model.config.num_hidden_layers
+    HEAD_PHONES.extend(config["phones"] if config else [])
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    print(f"{parameters / 1e6:.2f} M parameters, hidden {model.config.hidden_size}, layer {layer}")
+    print(
+        f"RTF on one core: layer {layer} {seconds_per_second(model, layer):.4f}, all {seconds_per_second(model, None):.4f}"
+    )
+    for number, root in enumerate(options.corpus):
+        utterances = load_corpus(root, options.cache / root.name if options.cache else None)
+        if number == 0:
+            print_invariances(model, utterances, layer)
+        phones = sorted({phone for utterance in utterances for phone in utterance.phones if phone})
+        print_corpus(root.name, gather(utterances, model), head, layer, phones)
+
+
+if __name__ == "__main__":
+    main()
