@@ -86,9 +86,9 @@ class ClosedSetRecognizer:
     phones, and noise that fits nothing, are refused. Words the dictionary lacks are passed over.
     """
 
-    # Probability of going round the loop once more, shared by all phones. Of 1e-5 and 1e-7 the better on 24 utterances of
-    # LibriSpeech test-other among 70 sentences; on 23 others it then named 22 rightly and refused one, and of 40
-    # utterances that say none of the sentences it refused 38.
+    # Probability of going round the loop once more, shared by all phones. Of 1e-5 and 1e-7 the better on 24
+    # utterances of LibriSpeech test-other among 70 sentences; on 23 others it then named 22 rightly and refused
+    # one, and of 40 utterances that say none of the sentences it refused 38.
     PHONE_LOOP = 1e-7
 
     def __init__(self, sentences: Sequence[str]) -> None:
