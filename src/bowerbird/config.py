@@ -67,7 +67,7 @@ class FeaturesConfig(Section):
 
     encoder: str = Field("bundled:nano-encoder", description="hub id, local directory, or bundled:nano-encoder")
     revision: str = Field("", description="commit of a hub id; pin it for published work")
-    layer: int = Field(4, ge=0, description="transformer layer whose output is kept; 0 is its input")
+    layer: int = Field(3, ge=0, description="transformer layer whose output is kept; 0 is its input")
     normalize_input: bool = Field(
         False, description="zero mean, unit variance per utterance (published VC systems: no)"
     )

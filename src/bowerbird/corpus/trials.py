@@ -1,0 +1,101 @@
+"""Trials: a source utterance, a target speaker, and what a system may hear of them. The same for every system."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from bowerbird.artifacts import BowerbirdError, stable_hash
+from bowerbird.config import TrialsConfig
+from bowerbird.tables import TRIALS
+
+
+def choose_trials(table: pd.DataFrame, options: TrialsConfig) -> pd.DataFrame:
+    """Trials over the speakers of ``table`` (one split of the manifest), in the order of their ids.
+
+    Ids are sorted bytewise before anything is drawn, so the list depends on the manifest's content and the seed alone.
+    Of each target: whole reference utterances until `reference_s` is reached, and one held-out utterance for the judge.
+    """
+    rows = {r["utt_id"]: r for r in table.to_dict("records")}
+    speakers = sorted(set(table["speaker"]), key=str.encode)
+    if len(speakers) < 3:
+        raise BowerbirdError(
+            f"trials.split = {options.split!r}: {len(speakers)} speakers there; a trial needs a source, a target and a third "
+            "speaker for the lower anchor. Choose another split or raise corpus.test_speakers"
+        )
+    own = {s: sorted((u for u, r in rows.items() if r["speaker"] == s), key=str.encode) for s in speakers}
+    trials = []
+    for speaker in speakers:
+        rng = np.random.Generator(np.random.PCG64([options.seed, *speaker.encode()]))
+        with_text = [u for u in own[speaker] if rows[u]["text"]] or own[speaker]
+        count = min(options.sources_per_speaker, len(with_text))
+        for source in sorted((with_text[i] for i in rng.permutation(len(with_text))[:count]), key=str.encode):
+            targets = _targets(rows[source], speakers, own, rows, options)
+            chosen = [targets[i] for i in rng.permutation(len(targets))[: options.targets_per_source]]
+            for target in sorted(chosen, key=str.encode):
+                third = [s for s in speakers if s not in (speaker, target)]
+                trials.append(_trial(rows[source], target, third, own, rows, options))
+    if not trials:
+        raise BowerbirdError(
+            "trials: none fit; look at trials.cross_gender and at the speakers' genders in the manifest"
+        )
+    return pd.DataFrame(trials)[TRIALS.names].sort_values(
+        "trial_id", key=lambda ids: ids.map(str.encode), ignore_index=True
+    )
+
+
+def _targets(source: dict, speakers: list[str], own: dict, rows: dict, options: TrialsConfig) -> list[str]:
+    """Speakers a source may be converted to: others, with at least two utterances, of the wanted gender."""
+    fitting = []
+    for speaker in speakers:
+        if speaker == source["speaker"] or len(own[speaker]) < 2:
+            continue
+        same = rows[own[speaker][0]]["gender"] == source["gender"]
+        if options.cross_gender == "any" or same == (options.cross_gender == "same"):
+            fitting.append(speaker)
+    return fitting
+
+
+def _trial(source: dict, target: str, third: list[str], own: dict, rows: dict, options: TrialsConfig) -> dict:
+    """One trial; what is drawn depends on the seed, the source and the target alone."""
+    trial_id = f"{source['utt_id']}--{target}"
+    rng = np.random.Generator(np.random.PCG64([options.seed, *trial_id.encode()]))
+    said = _words(source["text"])
+    parallel = [u for u in own[target] if said and _words(rows[u]["text"]) == said]
+    order = [own[target][i] for i in rng.permutation(len(own[target]))]
+    free = [u for u in order if u not in parallel] or order
+    heldout, references, seconds = free[0], [], 0.0
+    for utt_id in free[1:] or free:
+        references.append(utt_id)
+        seconds += rows[utt_id]["duration_s"]
+        if seconds >= options.reference_s:
+            break
+    stranger = third[rng.integers(len(third))]
+    return {
+        "trial_id": trial_id,
+        "source_utt": source["utt_id"],
+        "source_speaker": source["speaker"],
+        "source_gender": source["gender"],
+        "target_speaker": target,
+        "target_gender": rows[heldout]["gender"],
+        "reference_utts": references,
+        "reference_s": round(seconds, 4),
+        "heldout_utt": heldout,
+        "parallel_utt": parallel[0] if parallel else "",
+        "random_speaker_utt": own[stranger][rng.integers(len(own[stranger]))],
+        "text": source["text"],
+        "language": source["language"],
+        "condition": f"{options.reference_s:g}s",
+    }
+
+
+def _words(text: str) -> str:
+    """Text without case and punctuation, to find the same sentence."""
+    return " ".join(re.findall(r"\w+", text.lower()))
+
+
+def trials_hash(trials: pd.DataFrame) -> str:
+    """One name for the whole list."""
+    return stable_hash(trials[TRIALS.names].to_dict("records"))
