@@ -78,8 +78,7 @@ def load_corpus(root: Path, cache: Path | None) -> list[Utterance]:
         else:
             try:
                 times = align(Decoder(samprate=RATE, loglevel="FATAL", lm=None), samples, text)
-            except RuntimeError as error:
-                print(f"{row['utt_id']}: left out, not aligned ({error})")
+            except RuntimeError:  # a word without pronunciation, or speech that does not fit
                 times = []
             if stored:
                 stored.parent.mkdir(parents=True, exist_ok=True)
@@ -88,6 +87,7 @@ def load_corpus(root: Path, cache: Path | None) -> list[Utterance]:
             wave = torch.from_numpy(samples.astype(np.float32) / 32768)
             phones = phones_of_frames(times, 1 + (len(samples) - WINDOW) // HOP)
             utterances.append(Utterance(row["speaker"], text, wave, phones))
+    print(f"\n{root.name}: {len(utterances)} of {len(rows)} utterances aligned, the others are left out")
     return utterances
 
 
