@@ -17,7 +17,7 @@ rule fit_codebook:
         f"{ROOT}/benchmarks/codebook/{{codebook}}-fit.tsv"
     threads: STUDY.runtime.threads
     resources:
-        gpu=1,
+        gpu_slots=GPU_SLOTS,
     params:
         options=lambda w: flags(
             STUDY.codebook[w.codebook], exclude=["features", "assignment"]

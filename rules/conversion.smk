@@ -25,7 +25,7 @@ rule convert_trials:
         f"{ROOT}/benchmarks/conversion/{{experiment}}.tsv"
     threads: STUDY.runtime.threads
     resources:
-        gpu=1,
+        gpu_slots=GPU_SLOTS,
     params:
         experiment=lambda w: conversion_params(STUDY.experiments[w.experiment]),
         files=artifact_flags,

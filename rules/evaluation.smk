@@ -40,11 +40,12 @@ rule summarise_scores:
             for family in FAMILIES
         ],
     output:
-        str(PATHS.summary),
+        summary=str(PATHS.summary),
+        differences=str(PATHS.summary.with_name("differences.parquet")),
     log:
         f"{ROOT}/logs/evaluation/summary.log",
     params:
         options=flags(STUDY.evaluation, only=["bootstrap", "confidence", "seed"]),
         version=stage_version("evaluation"),
     shell:
-        "bowerbird summarise-scores --scores {input.scores} --output {output} {params.options} 2> >(tee {log} >&2)"
+        "bowerbird summarise-scores --scores {input.scores} --output {output.summary} {params.options} 2> >(tee {log} >&2)"

@@ -18,7 +18,7 @@ rule extract_features:
         f"{ROOT}/benchmarks/features/{{features}}-{{shard}}.tsv"
     threads: STUDY.runtime.threads
     resources:
-        gpu=1,
+        gpu_slots=GPU_SLOTS,
     params:
         options=lambda w: flags(STUDY.features[w.features]),
         version=stage_version("features"),

@@ -25,7 +25,7 @@ rule search_pairs:
         f"{ROOT}/benchmarks/pairs/{{pairs}}-{{shard}}.tsv"
     threads: STUDY.runtime.threads
     resources:
-        gpu=1,
+        gpu_slots=GPU_SLOTS,
     params:
         options=lambda w: flags(STUDY.pairs[w.pairs], exclude=["features"]),
         version=stage_version("pairs"),

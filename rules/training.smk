@@ -26,7 +26,7 @@ rule train_stage:
         f"{ROOT}/benchmarks/training/{{experiment}}-{{stage}}.tsv"
     threads: STUDY.runtime.threads
     resources:
-        gpu=STUDY.runtime.gpus,
+        gpu_slots=GPU_SLOTS,
     params:
         experiment=lambda w: stage_params(STUDY.experiments[w.experiment], w.stage),
         files=artifact_flags,
