@@ -22,8 +22,9 @@ from bowerbird.nn.losses import (
     generator_loss,
 )
 from bowerbird.nn.mel import LogMel
+from bowerbird.nn.sourcefilter import PITCHES, Controls, SourceFilter, pitch_loss, pulse_train, track_pitch
 from bowerbird.nn.vocos import InverseStftHead, Vocos
-from bowerbird.systems.vocoder import build_generator
+from bowerbird.systems.vocoder import Vocoder, build_generator
 
 
 def millions(module: nn.Module) -> float:
@@ -47,9 +48,10 @@ def test_nano_generators_are_small() -> None:
     with torch.device("meta"):
         assert millions(build_generator("hifigan-nano", 256)) <= 1.5
         assert millions(build_generator("vocos-nano", 1024)) * 2 < 15  # MB in float16
+    assert millions(build_generator("sourcefilter-nano", 1024)) * 2 < 15
 
 
-@pytest.mark.parametrize("name", ["hifigan-nano", "vocos-nano"])
+@pytest.mark.parametrize("name", ["hifigan-nano", "vocos-nano", "sourcefilter-nano"])
 @pytest.mark.parametrize("frames", [1, 2, 7])
 def test_a_frame_gives_320_samples(name: str, frames: int) -> None:
     torch.manual_seed(0)
@@ -88,6 +90,67 @@ def test_inverse_stft_head_inverts_a_spectrogram() -> None:
     spectrum = torch.fft.rfft(frames)
     wave_again = head(torch.cat([spectrum.abs().log(), spectrum.angle()], dim=-1))
     torch.testing.assert_close(wave_again, wave, atol=1e-5, rtol=0)
+
+
+# -------------------------------------------------------------------------------------------------------- source-filter
+def harmonics(hz: float, samples: int) -> torch.Tensor:
+    """A wave of twenty harmonics that fall by 1/k, ``(1, samples)``."""
+    time = torch.arange(samples) / 16000
+    return 0.1 * sum(torch.sin(2 * torch.pi * k * hz * time) / k for k in range(1, 20))[None]
+
+
+@pytest.mark.parametrize("hz", [75.0, 121.0, 220.0, 390.0])
+def test_pitch_is_tracked(hz: float) -> None:
+    wave = torch.cat([harmonics(hz, 8000), 0.001 * noise(1, 8000)], dim=1)
+    pitch, voiced = track_pitch(wave)
+    assert pitch.shape == voiced.shape == (1, 50)
+    torch.testing.assert_close(pitch[0, 2:22], torch.full((20,), hz), rtol=0.005, atol=0)
+    assert voiced[0, 2:22].all() and not voiced[0, 28:].any()
+
+
+def test_pulse_train_has_its_pitch_and_unit_power() -> None:
+    pulses = pulse_train(torch.full((1, 50), 100.0), torch.ones(1, 50))
+    assert pulses.shape == (1, 16000)
+    assert pulses.square().mean().item() == pytest.approx(1, rel=0.02)
+    spectrum = torch.fft.rfft(pulses[0]).abs()  # bins of 1 Hz
+    assert spectrum.topk(80).indices.remainder(100).eq(0).all()
+    assert pulse_train(torch.full((1, 5), 100.0), torch.zeros(1, 5)).abs().max() == 0
+
+
+def test_a_flat_filter_changes_nothing() -> None:
+    """Log magnitude 0 in every band: the filters' overlapping windows add up to the source."""
+    model, source = SourceFilter(4, dim=8, hidden=8, blocks=1), noise(2, 320 * 12)
+    torch.testing.assert_close(model._filter(source, torch.zeros(2, 12, 80)), source, atol=1e-5, rtol=0)
+
+
+def test_filters_have_their_magnitude_and_minimum_phase() -> None:
+    model = SourceFilter(4, dim=8, hidden=8, blocks=1)
+    log_magnitude = noise(1, 80) @ model.spread
+    response = model._minimum_phase(log_magnitude)
+    torch.testing.assert_close(response.abs().log(), log_magnitude, atol=1e-4, rtol=0)
+    energy = torch.fft.irfft(response).square().cumsum(-1)
+    assert energy[0, 64] > 0.95 * energy[0, -1]  # energy comes first
+
+
+def test_pitch_classes_decode_to_what_they_were_trained_on() -> None:
+    pitch, voiced = torch.tensor([[80.0, 150.0, 333.0]]), torch.ones(1, 3)
+    logits = torch.zeros(1, 3, PITCHES + 1 + 160, requires_grad=True)
+    optimizer = torch.optim.Adam([logits], lr=0.5)
+    for _ in range(60):
+        optimizer.zero_grad()
+        pitch_loss(Controls.of(logits), pitch, voiced).backward()
+        optimizer.step()
+    torch.testing.assert_close(Controls.of(logits.detach()).pitch, pitch, rtol=0.01, atol=0)
+
+
+def test_source_filter_in_chunks_is_the_whole() -> None:
+    """Pulses run through the seams, and the noise is the same at every call."""
+    torch.manual_seed(0)
+    vocoder = Vocoder(build_generator("sourcefilter-nano", 6), {"input_dim": 6}, torch.device("cpu"))
+    features = 10 * noise(90, 6)
+    whole = vocoder.vocode(features)
+    torch.testing.assert_close(vocoder.vocode(features, chunk_frames=25), whole, atol=1e-4, rtol=0)
+    assert torch.equal(vocoder.vocode(features), whole)
 
 
 # ------------------------------------------------------------------------------------------------------- discriminators

@@ -103,17 +103,24 @@ class SourceFilter(nn.Module):
         edge = FILTER_HOP * 3 // 2
         windows = F.pad(source, (edge, edge)).unfold(-1, 4 * FILTER_HOP, FILTER_HOP) * self.window
         filtered = torch.fft.irfft(torch.fft.rfft(windows, FILTER_FFT) * response, FILTER_FFT)
-        count = windows.shape[1]
-        padded = F.pad(filtered, (0, -FILTER_FFT % FILTER_HOP)).unflatten(-1, (-1, FILTER_HOP))
-        parts = padded.shape[2]
-        total = sum(F.pad(padded[:, :, i], (0, 0, i, parts - 1 - i)) for i in range(parts)).flatten(1)
-        return total[:, edge : edge + count * FILTER_HOP] / 2  # Hann windows a quarter apart add up to 2
+        padded = F.pad(filtered, (0, -FILTER_FFT % FILTER_HOP))
+        count, samples = windows.shape[1], slice(edge, edge + source.shape[-1])
+        # a sample lies in four windows that add up to 2, and in fewer at both ends
+        weight = _overlap_add(self.window.expand(1, count, -1))[:, samples]
+        return _overlap_add(padded)[:, samples] / weight
 
     def _minimum_phase(self, log_magnitude: Tensor) -> Tensor:
         """The minimum-phase response ``(..., bins)`` of a log magnitude, by folding its cepstrum."""
         cepstrum = torch.fft.irfft(log_magnitude, FILTER_FFT)
         folded = torch.fft.rfft(cepstrum * self.fold)
         return torch.polar(folded.real.clamp_max(8.0).exp(), folded.imag)
+
+
+def _overlap_add(windows: Tensor) -> Tensor:
+    """``(batch, count, parts * hop)`` to ``(batch, (count + parts - 1) * hop)``."""
+    pieces = windows.unflatten(-1, (-1, FILTER_HOP))
+    parts = pieces.shape[2]
+    return sum(F.pad(pieces[:, :, i], (0, 0, i, parts - 1 - i)) for i in range(parts)).flatten(1)
 
 
 def pulse_train(pitch: Tensor, voiced: Tensor) -> Tensor:
