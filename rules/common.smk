@@ -23,7 +23,9 @@ ROOT = str(PATHS.root)
 RUNTIME = flags(STUDY.runtime)
 TRAINING = flags(STUDY.training)
 # Jobs that use a GPU take a slot (profiles say how many there are); without a GPU they share the cores like any other.
-GPU_SLOTS = int(STUDY.runtime.device.startswith("cuda") or Path("/dev/nvidia0").exists())
+GPU_SLOTS = int(
+    STUDY.runtime.device.startswith("cuda") or Path("/dev/nvidia0").exists()
+)
 LAUNCH = (
     f"torchrun --standalone --nproc-per-node {STUDY.runtime.gpus} -m bowerbird.cli"
     if STUDY.runtime.gpus > 1

@@ -39,8 +39,9 @@ _CHUNK = 8192  # frames looked up at a time
 _SEED_FRAMES = 64  # k-means++ chooses its start among this many frames a code
 
 
-def fit_codebook(manifest: Path, features: list[Path], output: Path, options: CodebookConfig,
-                 runtime: RuntimeConfig) -> None:
+def fit_codebook(
+    manifest: Path, features: list[Path], output: Path, options: CodebookConfig, runtime: RuntimeConfig
+) -> None:
     """Fit K centroids on frames drawn from the training split.
 
     Writes ``output`` (centroids.safetensors: centroids ``(K, dim)`` float32, sizes ``(K,)`` int64, inertia_per_cluster
@@ -62,8 +63,13 @@ def fit_codebook(manifest: Path, features: list[Path], output: Path, options: Co
         record.write(sample_path, identity)
         record.write(output, identity)
         Codebook(fit.centroids, fit.sizes, fit.inertia_per_cluster, facts).save(output, identity)
-    log.info("%d codes on %d frames: inertia a frame %.4g, perplexity %.1f", options.num_codes, len(frames),
-             facts["inertia"] / len(frames), facts["perplexity"])
+    log.info(
+        "%d codes on %d frames: inertia a frame %.4g, perplexity %.1f",
+        options.num_codes,
+        len(frames),
+        facts["inertia"] / len(frames),
+        facts["perplexity"],
+    )
 
 
 def assign_units(codebook: Path, features: Path, output: Path, assignment: str, runtime: RuntimeConfig) -> None:
@@ -76,8 +82,9 @@ def assign_units(codebook: Path, features: Path, output: Path, assignment: str, 
     device = pick_device(runtime.device)
     torch.set_num_threads(runtime.threads)
     book = Codebook.load(codebook)
-    identity = Identity("codebook.units", VERSION, {"assignment": metric},
-                        _inputs(codebook=[codebook], features=[features]))
+    identity = Identity(
+        "codebook.units", VERSION, {"assignment": metric}, _inputs(codebook=[codebook], features=[features])
+    )
     with RunRecord(device=str(device), dtype="float32") as record, ShardWriter(output, "uint16") as writer:
         shards = Shards([features])
         _same_dim(book, shards, codebook)
@@ -165,8 +172,10 @@ def draw_sample(manifest: pd.DataFrame, shards: Shards, count: int, seed: int) -
     lengths = {utt: n for utt, n in sorted(shards.lengths().items()) if utt in training}
     ends = np.cumsum(list(lengths.values()), dtype=np.int64)
     if not len(ends) or ends[-1] == 0:
-        raise BowerbirdError("manifest.split: no frames of split 'train': a codebook is fitted on training speakers "
-                             "only; lower corpus.valid_speakers and corpus.test_speakers, or mark utterances as train")
+        raise BowerbirdError(
+            "manifest.split: no frames of split 'train': a codebook is fitted on training speakers "
+            "only; lower corpus.valid_speakers and corpus.test_speakers, or mark utterances as train"
+        )
     total = int(ends[-1])
     if count >= total:
         log.info("the training split has %d frames, fewer than sample_frames = %d: all are taken", total, count)
@@ -238,12 +247,16 @@ def fit_kmeans(frames: np.ndarray, options: CodebookConfig, device: torch.device
     """
     num_codes = options.num_codes
     if num_codes > len(frames):
-        raise BowerbirdError(f"codebook.<name>.num_codes: {num_codes}: more codes than the {len(frames)} sampled "
-                             "frames; lower it, raise sample_frames, or add training speech")
+        raise BowerbirdError(
+            f"codebook.<name>.num_codes: {num_codes}: more codes than the {len(frames)} sampled "
+            "frames; lower it, raise sample_frames, or add training speech"
+        )
     distinct = count_distinct(frames, num_codes)
     if distinct < num_codes:
-        raise BowerbirdError(f"codebook.<name>.num_codes: {num_codes}: the {len(frames)} sampled frames hold only "
-                             f"{distinct} distinct vectors; lower it, or look for silent or repeated audio")
+        raise BowerbirdError(
+            f"codebook.<name>.num_codes: {num_codes}: the {len(frames)} sampled frames hold only "
+            f"{distinct} distinct vectors; lower it, or look for silent or repeated audio"
+        )
     fits = []
     for restart in range(options.restarts):
         rng = np.random.default_rng([options.seed, restart])
@@ -253,8 +266,14 @@ def fit_kmeans(frames: np.ndarray, options: CodebookConfig, device: torch.device
         fits.append(_finish(frames, centroids, history, device))
         log.info("restart %d of %d: inertia %.6g", restart + 1, options.restarts, fits[-1].inertia)
     best = min(fits, key=lambda fit: fit.inertia)
-    return KMeansFit(best.centroids, best.sizes, best.inertia_per_cluster, best.inertia_per_iteration, best.repaired,
-                     [fit.inertia for fit in fits])
+    return KMeansFit(
+        best.centroids,
+        best.sizes,
+        best.inertia_per_cluster,
+        best.inertia_per_iteration,
+        best.repaired,
+        [fit.inertia for fit in fits],
+    )
 
 
 def choose_start(frames: np.ndarray, num_codes: int, init: str, rng: np.random.Generator) -> np.ndarray:
@@ -293,8 +312,9 @@ def _squared_distances(points: torch.Tensor, squares: torch.Tensor, rows: list[i
     return distances
 
 
-def _lloyd(frames: np.ndarray, start: np.ndarray, options: CodebookConfig, restart: int,
-           device: torch.device) -> tuple[np.ndarray, list[float]]:
+def _lloyd(
+    frames: np.ndarray, start: np.ndarray, options: CodebookConfig, restart: int, device: torch.device
+) -> tuple[np.ndarray, list[float]]:
     """Lloyd iterations by faiss, on the GPU where faiss can: centroids ``(K, dim)``, inertia before each iteration.
 
     faiss stops early when nothing moves any more, and splits empty clusters on the way.
@@ -304,9 +324,15 @@ def _lloyd(frames: np.ndarray, start: np.ndarray, options: CodebookConfig, resta
     gpu = device.type == "cuda" and hasattr(faiss, "StandardGpuResources")
     if device.type == "cuda" and not gpu:
         log.info("K-means runs on the CPU: this faiss is built without GPU support (extra: gpu)")
-    kmeans = faiss.Kmeans(frames.shape[1], options.num_codes, niter=options.iterations, gpu=1 if gpu else False,
-                          seed=(options.seed + restart) % 2**31, min_points_per_centroid=1,
-                          max_points_per_centroid=len(frames))
+    kmeans = faiss.Kmeans(
+        frames.shape[1],
+        options.num_codes,
+        niter=options.iterations,
+        gpu=1 if gpu else False,
+        seed=(options.seed + restart) % 2**31,
+        min_points_per_centroid=1,
+        max_points_per_centroid=len(frames),
+    )
     kmeans.train(frames, init_centroids=np.ascontiguousarray(start, dtype=np.float32))
     history = [step["obj"] for step in kmeans.iteration_stats or []]
     return np.array(kmeans.centroids, dtype=np.float32), [float(value) for value in history]
@@ -334,8 +360,10 @@ def _finish(frames: np.ndarray, centroids: np.ndarray, history: list[float], dev
             centroids[code] = frames[farthest]
             codes[farthest], distances[farthest] = code, 0.0
         repaired += len(empty)
-    raise BowerbirdError(f"codebook.<name>.num_codes: {len(centroids)}: {len(empty)} clusters stay empty; "
-                         "lower it: the sampled frames have too few distinct values")
+    raise BowerbirdError(
+        f"codebook.<name>.num_codes: {len(centroids)}: {len(empty)} clusters stay empty; "
+        "lower it: the sampled frames have too few distinct values"
+    )
 
 
 def _assign(frames: np.ndarray, centroids: np.ndarray, device: torch.device | str) -> tuple[np.ndarray, np.ndarray]:
@@ -405,8 +433,10 @@ def _metric(assignment: str) -> Metric:
 
 def _same_dim(book: Codebook, shards: Shards, codebook: Path) -> None:
     if shards.row_shape != book.centroids.shape[1:]:
-        raise BowerbirdError(f"{codebook}: centroids of {book.centroids.shape[1]} dimensions, features of "
-                             f"{shards.row_shape[0]}; fit the codebook on the same features")
+        raise BowerbirdError(
+            f"{codebook}: centroids of {book.centroids.shape[1]} dimensions, features of "
+            f"{shards.row_shape[0]}; fit the codebook on the same features"
+        )
 
 
 def _inputs(**paths: list[Path]) -> dict[str, str]:
@@ -428,15 +458,17 @@ def entropy_bits(counts: np.ndarray) -> np.ndarray:
 def usage_table(counts: np.ndarray, runs: np.ndarray) -> pd.DataFrame:
     """One row a code from counts ``(speakers, K)`` and the number of runs of each code ``(K,)``."""
     frames = counts.sum(axis=0)
-    return pd.DataFrame({
-        "code": np.arange(len(frames), dtype=np.int32),
-        "frames": frames,
-        "share": frames / max(1, frames.sum()),
-        "run_frames": frames / np.maximum(runs, 1),
-        "speakers": (counts > 0).sum(axis=0),
-        "speaker_entropy": entropy_bits(counts.T),
-        "top_speaker_share": counts.max(axis=0, initial=0) / np.maximum(frames, 1),
-    })
+    return pd.DataFrame(
+        {
+            "code": np.arange(len(frames), dtype=np.int32),
+            "frames": frames,
+            "share": frames / max(1, frames.sum()),
+            "run_frames": frames / np.maximum(runs, 1),
+            "speakers": (counts > 0).sum(axis=0),
+            "speaker_entropy": entropy_bits(counts.T),
+            "top_speaker_share": counts.max(axis=0, initial=0) / np.maximum(frames, 1),
+        }
+    )
 
 
 def usage_facts(counts: np.ndarray) -> dict[str, float | int]:

@@ -7,6 +7,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,6 @@ def extract_features(audio: Path, output: Path, options: FeaturesConfig, runtime
     nothing but the parameters; on a GPU they are batched by length and agree with that within 1e-4.
     """
     device = resolve_device(runtime.device)
-    torch.set_num_threads(runtime.threads)
     extractor = FeatureExtractor(options, device)
     shards = Shards([audio], length="num_samples")
     params = {**options.model_dump(exclude={"revision"}), "weights_sha256": extractor.weights}
@@ -102,14 +102,24 @@ def split_into_chunks(shards: Shards) -> Iterator[list[str]]:
 
 
 def compute(extractor: FeatureExtractor, shards: Shards, names: list[str], runtime: RuntimeConfig) -> list[np.ndarray]:
-    """Features of some utterances, in their order, whatever the batches they went through in."""
-    results: dict[str, np.ndarray] = {}
-    for batch in batches(names, shards.lengths(), extractor.device, runtime.batch_s):
+    """Features of some utterances, in their order, whatever the batches they went through in.
+
+    On the CPU `threads` utterances are under way at a time, each on one thread: with more, sums would be taken in another
+    order, and the bytes would depend on the number of threads.
+    """
+
+    def extract(batch: list[str]) -> list[np.ndarray]:
         waves = [torch.from_numpy(int16_to_float(shards[utt_id])) for utt_id in batch]
         try:
-            results.update(zip(batch, extractor.extract_batch(waves), strict=True))
+            return extractor.extract_batch(waves)
         except BowerbirdError as error:
             raise BowerbirdError(f"{', '.join(batch[:3])}{' ...' if len(batch) > 3 else ''}: {error}") from error
+
+    groups = list(batches(names, shards.lengths(), extractor.device, runtime.batch_s))
+    workers = runtime.threads if extractor.device.type == "cpu" else 1
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        done = list(pool.map(extract, groups))
+    results = {name: array for group, arrays in zip(groups, done, strict=True) for name, array in zip(group, arrays)}
     return [results[utt_id] for utt_id in names]
 
 

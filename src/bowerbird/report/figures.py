@@ -37,7 +37,7 @@ STYLE: dict[str, Any] = {
 
 def draw_all(run: Run, folder: Path) -> dict[str, Any]:
     """Draw every picture; returns their paths relative to the report, by what they show."""
-    with plt.rc_context(STYLE):
+    with plt.rc_context(STYLE):  # type: ignore[arg-type]
         return {
             "tradeoff": _tradeoff(run, folder),
             "codebooks": {n: _codes(table, folder / f"codes-{n}.svg") for n, (table, _) in run.codebooks.items()},
@@ -57,8 +57,8 @@ def _save(figure: Any, path: Path) -> str:
 
 def _tradeoff(run: Run, folder: Path) -> str:
     """CER against SECS, with intervals: low and to the right is good."""
-    points = [(s, run.cell(s.name, "cer"), run.cell(s.name, "secs")) for s in run.systems]
-    points = [(s, x, y) for s, x, y in points if x and y and x["mean"] == x["mean"] and y["mean"] == y["mean"]]
+    points: list[Any] = [(s, run.cell(s.name, "cer"), run.cell(s.name, "secs")) for s in run.systems]
+    points = [(s, x, y) for s, x, y in points if x and y and np.isfinite([x["mean"], y["mean"]]).all()]
     if not points:
         return ""
     figure, axes = plt.subplots(figsize=(6.4, 3.6))

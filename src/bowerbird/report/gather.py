@@ -82,6 +82,11 @@ class Run:
         """How a metric was made: the same for every system, or the summary would not exist."""
         return self.summary[self.summary["metric"] == metric].iloc[0].to_dict()
 
+    @property
+    def notes(self) -> list[str]:
+        """What the summary has to say about its numbers, each remark once."""
+        return sorted({part for note in self.summary["note"] for part in note.split("; ") if part})[:6]
+
     def rows_file(self, system: str, metric: str) -> str:
         """The CSV in the report's folder that holds the rows behind a number."""
         for path in self.tables:
@@ -133,9 +138,9 @@ class Run:
             read_table(path).to_csv(folder / "rows" / f"{path.parent.name}-{path.stem}.csv", index=False)
 
 
-def gather(root: Path, options: ReportConfig) -> Run:
+def gather(root: Path, config_file: Path, options: ReportConfig) -> Run:
     """Read a run."""
-    config = load_config([root / "config.yaml"]) if (root / "config.yaml").exists() else None
+    config = load_config([config_file]) if config_file.exists() else None
     summary = read_table(root / "evaluation" / "summary.parquet")
     differences = root / "evaluation" / "differences.parquet"
     names = list(dict.fromkeys(summary["experiment"]))
@@ -184,7 +189,9 @@ def _rank(system: System, names: list[str]) -> tuple[int, int]:
 def _trials(root: Path, tables: list[Path], systems: list[System], count: int) -> list[dict[str, Any]]:
     """Trials to show, spread evenly over the list, each with its scores and what the recogniser heard."""
     table = read_table(root / "corpus" / "trials.parquet")
-    picked = np.unique(np.linspace(0, len(table) - 1, min(count, len(table))).round().astype(int)) if len(table) else []
+    picked: Any = (
+        np.unique(np.linspace(0, len(table) - 1, min(count, len(table))).round().astype(int)) if len(table) else []
+    )
     shown = [table.iloc[int(i)].to_dict() for i in picked]
     ids = {trial["trial_id"] for trial in shown}
     scores: dict[tuple[str, str], dict[str, float]] = {}

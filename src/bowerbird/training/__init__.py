@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from bowerbird.artifacts import (
     IDENTITY_KEY,
@@ -102,8 +102,8 @@ class Job:
         """Options and digests of inputs; a model to start from counts by its weights, not by its path."""
         values = self.options.model_dump(exclude={"start_from"})
         files = dict(self.files)
-        if getattr(self.options, "start_from", ""):
-            files["start"] = [Path(bundled(self.options.start_from)) / "model.safetensors"]
+        if start := getattr(self.options, "start_from", ""):
+            files["start"] = [Path(bundled(start)) / "model.safetensors"]
         inputs = {role: inputs_digest(paths) for role, paths in files.items() if paths}
         return Identity("training", VERSION, {"system": self.system, "stage": self.stage, **values}, inputs)
 
@@ -226,4 +226,5 @@ def _write_model(job: Job, trainer: Trainer, record: RunRecord) -> None:
     write_text(output.with_name("metrics.jsonl"), "".join(f"{line}\n" for line in trainer.journal.lines))
     record.write(output, identity)
     with atomic_path(output) as temporary:
-        save_file(weights, temporary, metadata={IDENTITY_KEY.decode(): identity.to_json()})
+        # written from memory: save_file would leave a file that nobody else may read
+        temporary.write_bytes(save(weights, metadata={IDENTITY_KEY.decode(): identity.to_json()}))

@@ -190,7 +190,7 @@ class StepBatches(Dataset[Batch]):
     def from_step(self, first: int, last: int, workers: int) -> Iterator[Batch]:
         """The batches of steps ``first`` to ``last``, loaded ahead by ``workers`` processes."""
         steps = range(first, last + 1)
-        return iter(DataLoader(self, batch_size=None, sampler=steps, num_workers=workers, collate_fn=_as_it_is))
+        return iter(DataLoader(self, batch_size=None, sampler=steps, num_workers=workers, collate_fn=_as_it_is))  # type: ignore[arg-type]
 
 
 def _as_it_is(batch: Batch) -> Batch:
