@@ -211,6 +211,7 @@ def test_the_model_says_what_it_is(straight: Path, corpus: Corpus) -> None:
     assert (config["generator"], config["input_dim"], config["features"]) == ("vocos-nano", DIM, {"encoder": "none"})
     with safe_open(straight / "model.safetensors", "pt") as file:
         assert json.loads(file.metadata()["bowerbird"]) == config["identity"]
+    assert (straight / "model.safetensors").stat().st_mode == (straight / "config.json").stat().st_mode
     assert str(corpus.root) not in (straight / "config.json").read_text()
     record = json.loads((straight / "model.safetensors.run.json").read_text())
     assert record["processes"] == 1 and record["device"] == "cpu"

@@ -1,0 +1,92 @@
+"""A trained vocoder as a bundled one: float16 weights, its configuration, and a card of what was measured.
+
+    python workflow/nano/export_vocoder.py results/nano/training/vocoder/vocoder \\
+        --output src/bowerbird/assets/nano-vocoder --speech "LibriSpeech train-clean-100 (CC BY 4.0), Kokoro-82M"
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+
+from bowerbird.artifacts import atomic_path, write_json, write_text
+from bowerbird.systems.vocoder import load_vocoder
+
+LIMIT_MB = 15
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, help="folder that train-stage wrote")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--speech", required=True, help="what it was trained on, and under which licence, for the card")
+    options = parser.parse_args()
+    config = json.loads((options.model / "config.json").read_text(encoding="utf-8"))
+    with safe_open(options.model / "model.safetensors", "pt") as file:
+        weights = {name: file.get_tensor(name).half() for name in file.keys()}  # noqa: SIM118 - not a mapping
+        metadata = file.metadata()
+    size_mb = sum(tensor.numel() for tensor in weights.values()) * 2 / 1.0e6
+    if size_mb > LIMIT_MB:
+        parser.error(
+            f"{options.model}: {size_mb:.1f} MB in float16, more than the {LIMIT_MB} MB a bundled model may have"
+        )
+    if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
+        parser.error(f"{options.model}: a weight does not fit into float16")
+    write_json(options.output / "config.json", config)
+    write_text(options.output / "MODEL_CARD.md", card(options, config, weights))
+    with atomic_path(options.output / "model.safetensors") as temporary:
+        temporary.write_bytes(save(weights, metadata=metadata))
+    vocoder = load_vocoder(options.output)
+    print(f"{options.output}: {size_mb:.1f} MB, features of {vocoder.input_dim} dimensions")
+
+
+def card(options: argparse.Namespace, config: dict[str, Any], weights: dict[str, torch.Tensor]) -> str:
+    """The model card: every number is read from what training wrote."""
+    lines = (options.model / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    valid = [line for line in map(json.loads, lines) if "valid/mel" in line]
+    record = json.loads((options.model / "model.safetensors.run.json").read_text(encoding="utf-8"))
+    params, features = config["identity"]["params"], config["features"]
+    rows = [
+        ("generator", config["generator"]),
+        ("parameters", f"{sum(t.numel() for t in weights.values()) / 1e6:.2f} M, float16"),
+        ("input", f"{features.get('encoder')}, layer {features.get('layer')}: {config['input_dim']} dimensions, 50 Hz"),
+        ("output", "16 kHz"),
+        ("trained on", options.speech),
+        ("steps", f"{params['steps']} of {params['batch_size']} crops of {params['segment_frames'] * 0.02:.2f} s"),
+        ("discriminators", f"from step {params['adversarial_from']}"),
+        ("speed of training", f"{record['steps_per_second']} steps/s on {record['device']}"),
+    ]
+    if valid:
+        rows.append((f"validation at step {valid[-1]['step']}",
+                     f"log-mel L1 {valid[-1]['valid/mel']}, MR-STFT {valid[-1]['valid/stft']}"))  # fmt: skip
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    recipe = json.dumps(params, indent=2, sort_keys=True)
+    return f"""# nano-vocoder
+
+Features of the bundled nano encoder to speech. Made for tests, demonstrations and machines without a model hub; it is
+no match for a vocoder of full size, and numbers obtained with it say nothing about systems on full-size models.
+
+| | |
+| --- | --- |
+{table}
+
+Voices made with it are synthetic; the rule of consent in the README holds.
+
+## Recipe
+
+`workflow/presets/nano.yaml`, then `workflow/nano/export_vocoder.py`. The options of the stage:
+
+```json
+{recipe}
+```
+"""
+
+
+if __name__ == "__main__":
+    main()
