@@ -1,43 +1,76 @@
-"""Stage *report*: one static folder that opens offline: a table with intervals, players, pictures, the cost."""
+"""Stage *report*: one static folder that opens offline: scores with intervals, players, pictures, and what it took.
+
+The page is ``index.html``; everything it links to lies in ``assets/`` beside it, so the folder can be moved or sent as
+it is. Nothing is loaded from elsewhere, and a policy in the page forbids it.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from pathlib import Path
 
 import jinja2
+from markupsafe import Markup
 
 from bowerbird.artifacts import BowerbirdError, Identity, RunRecord, inputs_digest, write_text
-from bowerbird.config import ReportConfig
-from bowerbird.report import figures
-from bowerbird.report.gather import gather
+from bowerbird.config import ReportConfig, load_config
+from bowerbird.report.figures import draw_figures
+from bowerbird.report.formats import FILTERS
+from bowerbird.report.listening import gather_listening
+from bowerbird.report.run import Run
+from bowerbird.report.scores import gather_scores
 
 VERSION = 1
 HERE = Path(__file__).parent
+MARKER = "files of a bowerbird report; they are replaced when it is written again\n"
+INPUTS = (
+    "corpus/*.parquet",
+    "corpus/audio/*.parquet",
+    "codebook/*/summary.parquet",
+    "pairs/*/quality.parquet",
+    "training/*/*/metrics.jsonl",
+    "conversion/*/trials.parquet",
+    "evaluation/*/*.parquet",
+    "evaluation/*.parquet",
+)
+
 logger = logging.getLogger(__name__)
 
 __all__ = ["VERSION", "write_report"]
 
 
 def write_report(root: Path, output: Path, config: Path, options: ReportConfig) -> None:
-    """Write the report of a run: `output` (index.html) and beside it the sounds, pictures and rows it links to.
+    """Write the report of the run below ``root``: ``output`` (index.html) and the folder assets/ beside it.
 
-    Everything is copied into the report's folder, which can be moved or sent as it is; nothing comes from elsewhere.
-    What a run does not have (no pairs, no training) the page says in one line.
+    What a run does not have (no codebook, no pairs, a metric left out) the page says where it would stand. The page
+    comes last: where it is, its sounds and pictures are.
     """
-    record = RunRecord()
-    summary = root / "evaluation" / "summary.parquet"
-    if not summary.exists():
-        raise BowerbirdError(f"{summary}: no scores; run the evaluation before the report")
+    record = RunRecord(device="cpu")
+    run = Run(root, load_config([config]))
+    inputs = sorted(path for pattern in INPUTS for path in root.glob(pattern))
+    identity = Identity("report", VERSION, options.model_dump(), {"run": inputs_digest(inputs)})
     folder = output.parent
-    for name in ("audio", "figures", "rows"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-        (folder / name).mkdir(parents=True)
-    run = gather(root, config, options)
-    run.copy_audio(folder)
-    run.copy_rows(folder)
-    pictures = figures.draw_all(run, folder / "figures")
+    folder.mkdir(parents=True, exist_ok=True)
+    assets = folder / f".tmp-{os.getpid()}-assets"
+    try:
+        page = _render(run, assets, options, identity)
+        _replace(assets, folder / "assets")
+    finally:
+        shutil.rmtree(assets, ignore_errors=True)
+    record.write(output, identity)
+    write_text(output, page)
+    logger.info("%s: written", output)
+
+
+def _render(run: Run, assets: Path, options: ReportConfig, identity: Identity) -> str:
+    """The page as text; its files go to ``assets``."""
+    for name in ("audio", "pictures", "data"):
+        (assets / name).mkdir(parents=True)
+    (assets / "README.txt").write_text(MARKER, encoding="utf-8")
+    scores = gather_scores(run, assets / "data")
+    listening = gather_listening(run, scores.systems, assets, options.players)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,
@@ -45,19 +78,23 @@ def write_report(root: Path, output: Path, config: Path, options: ReportConfig) 
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["number"] = number
-    page = environment.get_template("page.html.j2").render(run=run, options=options, pictures=pictures)
-    for name in ("style.css", "page.js"):
-        shutil.copyfile(HERE / name, folder / name)
-    record.write(output, Identity("report", VERSION, options.model_dump(), {"summary": inputs_digest([summary])}))
-    write_text(output, page)
-    logger.info("%s: %d systems, %d trials with players", output, len(run.systems), len(run.trials))
+    environment.filters.update(FILTERS)
+    return environment.get_template("page.html.j2").render(
+        run=run,
+        scores=scores,
+        listening=listening,
+        figures=draw_figures(run, scores),
+        options=options,
+        identity=identity,
+        style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
+        script=Markup((HERE / "page.js").read_text(encoding="utf-8")),
+    )
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """A number for the eye: three significant digits, a dash where there is none."""
-    if value is None or value != value:
-        return "–"
-    if value and abs(value) >= 100:
-        return f"{value:.0f}"
-    return f"{value:.{digits - 1 if abs(value) >= 10 else digits}f}"
+def _replace(new: Path, old: Path) -> None:
+    """Put ``new`` in the place of ``old``, which must be of an earlier report: nobody else's folder is deleted."""
+    if old.exists():
+        if not (old / "README.txt").exists() or (old / "README.txt").read_text(encoding="utf-8") != MARKER:
+            raise BowerbirdError(f"{old}: is there and is not of a report; move it, or write the report elsewhere")
+        shutil.rmtree(old)
+    new.rename(old)

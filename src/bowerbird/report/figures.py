@@ -1,150 +1,235 @@
-"""Pictures of a run, drawn with matplotlib into the report's folder."""
+"""Pictures of a run, drawn with matplotlib and set into the page as SVG that takes its colours and letters from it."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import html
+import io
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-import soundfile
-import torch
-import torchaudio
+import pandas as pd
+from markupsafe import Markup
 
-if TYPE_CHECKING:
-    from bowerbird.report.gather import Run
+from bowerbird.report.run import Described, Run
+from bowerbird.report.scores import METRICS, Scores
 
-INK, GOLD, BLUE, GREY = "#26323f", "#b8862b", "#3b6ea5", "#9aa5b1"
+# Colours that stand for the page's own (style.css), which differ by day and by night.
+INK, SOFT, LINE, GOLD, BLUE, RUST, MOSS = (f"#0a0b{number:02x}" for number in range(7))
+NAMES = {INK: "ink", SOFT: "soft", LINE: "line", GOLD: "gold", BLUE: "blue", RUST: "rust", MOSS: "moss"}
+SERIES = (GOLD, BLUE, RUST, MOSS)
 STYLE: dict[str, Any] = {
     "figure.facecolor": "none",
+    "figure.figsize": (4.6, 2.6),
     "axes.facecolor": "none",
-    "savefig.facecolor": "none",
-    "axes.edgecolor": GREY,
-    "axes.labelcolor": GREY,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "text.color": GREY,
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": SOFT,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "axes.titlesize": 9,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "grid.color": LINE,
+    "grid.linewidth": 0.5,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": SOFT,
+    "ytick.labelcolor": SOFT,
+    "text.color": INK,
+    "text.parse_math": False,  # names from data are never mark-up
+    "legend.frameon": False,
+    "legend.labelcolor": SOFT,
     "font.size": 9,
     "svg.hashsalt": "bowerbird",
     "svg.fonttype": "none",
 }
 
 
-def draw_all(run: Run, folder: Path) -> dict[str, Any]:
-    """Draw every picture; returns their paths relative to the report, by what they show."""
-    with plt.rc_context(STYLE):  # type: ignore[arg-type]
-        return {
-            "tradeoff": _tradeoff(run, folder),
-            "codebooks": {n: _codes(table, folder / f"codes-{n}.svg") for n, (table, _) in run.codebooks.items()},
-            "pairs": _pairs(run, folder / "pairs.svg"),
-            "curves": {name: _curves(table, folder / f"curves-{name.replace('/', '-')}.svg")
-                       for name, table in run.curves.items()},
-            "spectrograms": _spectrograms(run, folder),
-        }  # fmt: skip
+@dataclass(frozen=True)
+class Picture:
+    """An SVG and its caption."""
+
+    svg: Markup
+    caption: str
 
 
-def _save(figure: Any, path: Path) -> str:
-    keywords = {"metadata": {"Date": None}} if path.suffix == ".svg" else {"dpi": 110}
-    figure.savefig(path, bbox_inches="tight", **keywords)
-    plt.close(figure)
-    return f"figures/{path.name}"
+@dataclass(frozen=True)
+class Figures:
+    """All pictures of the page."""
+
+    tradeoff: Picture | None
+    codebooks: dict[str, list[Picture]]
+    pairs: list[Picture]
+    curves: dict[str, list[Picture]]
 
 
-def _tradeoff(run: Run, folder: Path) -> str:
-    """CER against SECS, with intervals: low and to the right is good."""
-    points: list[Any] = [(s, run.cell(s.name, "cer"), run.cell(s.name, "secs")) for s in run.systems]
-    points = [(s, x, y) for s, x, y in points if x and y and np.isfinite([x["mean"], y["mean"]]).all()]
+def draw_figures(run: Run, scores: Scores) -> Figures:
+    """Draw everything there is data for."""
+    numbers = count(1)
+    with matplotlib.rc_context(STYLE):
+
+        def picture(draw: Callable[[Any], None], caption: str, **size: Any) -> Picture:
+            figure, axes = plt.subplots(layout="constrained", **size)
+            draw(axes)
+            return Picture(_inline(figure, f"f{next(numbers)}", caption), caption)
+
+        return Figures(
+            tradeoff=_tradeoff(scores, picture),
+            codebooks={book.name: _codes(book.table, picture) for book in run.codebooks if len(book.table)},
+            pairs=_pairs([pairs for pairs in run.pairs if len(pairs.table)], picture),
+            curves={name: _curves(table, picture) for name, table in run.curves.items()},
+        )
+
+
+Draw = Callable[..., Picture]
+
+
+def _tradeoff(scores: Scores, picture: Draw) -> Picture | None:
+    """Errors against similarity, with intervals."""
+    says = next((m for m in (METRICS["wer"], METRICS["cer"]) if m in scores.metrics), None)
+    if says is None or METRICS["secs"] not in scores.metrics:
+        return None
+    points = [(s, scores.cell(s, METRICS["secs"]), scores.cell(s, says)) for s in scores.systems]
+    points = [(s, x, y) for s, x, y in points if x and y and x.has_value and y.has_value]
     if not points:
-        return ""
-    figure, axes = plt.subplots(figsize=(6.4, 3.6))
-    colours = {"system": GOLD, "control": BLUE, "anchor": GREY}
-    for system, cer, secs in points:
-        axes.errorbar(
-            secs["mean"], cer["mean"], color=colours[system.kind], fmt="o", capsize=2, lw=1,
-            xerr=[[max(0, secs["mean"] - secs["low"])], [max(0, secs["high"] - secs["mean"])]],
-            yerr=[[max(0, cer["mean"] - cer["low"])], [max(0, cer["high"] - cer["mean"])]],
-        )  # fmt: skip
-        axes.annotate(system.name, (secs["mean"], cer["mean"]), xytext=(6, 5), textcoords="offset points")
-    axes.set_xlabel("SECS to the target (higher is nearer)")
-    axes.set_ylabel("CER (lower is clearer)")
-    return _save(figure, folder / "tradeoff.svg")
+        return None
+
+    def draw(axes: Any) -> None:
+        colours = {"system": GOLD, "control": RUST, "anchor": SOFT}
+        for system, x, y in points:
+            axes.plot([x.low, x.high], [100 * y.mean] * 2, color=colours[system.kind], lw=1.1, alpha=0.7)
+            axes.plot([x.mean] * 2, [100 * y.low, 100 * y.high], color=colours[system.kind], lw=1.1, alpha=0.7)
+            axes.plot(x.mean, 100 * y.mean, "o", color=colours[system.kind], ms=6)
+        middle = np.mean(axes.get_xlim())
+        for system, x, y in points:
+            right = x.mean < middle
+            axes.annotate(system.name, (x.mean, 100 * y.mean), xytext=(7 if right else -7, 5), color=INK,
+                          textcoords="offset points", ha="left" if right else "right")  # fmt: skip
+        axes.set_xlabel("SECS to the target →")
+        axes.set_ylabel(f"← {says.heading}, %")
+        axes.invert_yaxis()
+        axes.grid(True)
+
+    return picture(draw, "Who speaks against what is said: up and to the right is good. Lines are the intervals.",
+                   figsize=(7.6, 3.6))  # fmt: skip
 
 
-def _codes(table: Any, path: Path) -> str:
-    """How often each code is used, most used first, and how many speakers use it."""
-    frames = np.sort(table["frames"].to_numpy())[::-1]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.3))
-    left.fill_between(np.arange(len(frames)), frames, color=GOLD, step="mid", alpha=0.8, lw=0)
-    left.set_xlabel("codes, most used first")
-    left.set_ylabel("frames")
-    speakers = table["speakers"].to_numpy()
-    right.hist(speakers, bins=np.arange(0.5, max(speakers.max(initial=1), 1) + 1.5), color=BLUE, alpha=0.8)
-    right.set_xlabel("speakers that use a code")
-    right.set_ylabel("codes")
-    return _save(figure, path)
+def _codes(table: pd.DataFrame, picture: Draw) -> list[Picture]:
+    """How often each code is used, and by how many speakers."""
+    share = 100 * np.sort(table["share"].to_numpy(dtype=float))[::-1]
+    speakers = table["speakers"].to_numpy(dtype=int)
+
+    def use(axes: Any) -> None:
+        axes.fill_between(np.arange(1, len(share) + 1), share, color=GOLD, step="mid", alpha=0.75, lw=0)
+        axes.axhline(100 / len(share), color=SOFT, lw=0.8, ls=(0, (3, 3)))
+        axes.set(xlabel="codes, most used first", ylabel="share of frames, %", ylim=(0, None), xlim=(1, len(share)))
+
+    def by_speaker(axes: Any) -> None:
+        most = max(int(speakers.max(initial=1)), 1)
+        axes.hist(speakers, bins=np.linspace(-0.5, most + 0.5, min(most + 2, 40)), color=BLUE, alpha=0.75, rwidth=0.9)
+        axes.set(xlabel="speakers that use a code", ylabel="codes")
+
+    return [
+        picture(use, "Use of the codes; dashed: if all were used equally."),
+        picture(by_speaker, "How many speakers share a code. Codes of one speaker tell who speaks, not what is said."),
+    ]
 
 
-def _pairs(run: Run, path: Path) -> str:
-    """Cosine of query and retrieved frames, and agreement of their units, for every variant of pairs."""
-    if not run.pairs:
-        return ""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.5))
-    palette = [GOLD, BLUE, GREY, INK]
-    for number, (name, (table, _)) in enumerate(run.pairs.items()):
-        if len(table):
-            left.hist(table["cosine_mean"], bins=30, alpha=0.7, color=palette[number % 4], label=name)
-    left.set_xlabel("mean cosine of an utterance")
-    left.set_ylabel("utterances")
-    left.legend(frameon=False)
-    names = [name for name, (_, facts) in run.pairs.items() if "unit_agreement" in facts]
-    if names:
-        found = [run.pairs[name][1]["unit_agreement"] for name in names]
-        chance = [run.pairs[name][1].get("unit_agreement_random", np.nan) for name in names]
-        places = np.arange(len(names))
-        right.bar(places - 0.18, found, 0.36, color=GOLD, label="retrieved")
-        right.bar(places + 0.18, chance, 0.36, color=GREY, label="by chance")
-        right.set_xticks(places, names)
-        right.set_ylabel("same unit")
-        right.legend(frameon=False)
-    else:
-        right.axis("off")
-    return _save(figure, path)
+def _pairs(variants: list[Described], picture: Draw) -> list[Picture]:
+    """Variants beside each other: nearness, agreement with the query's unit, share of the pool that is used."""
+    if not variants:
+        return []
+
+    def cosine(axes: Any) -> None:
+        _histograms(axes, [(v.name, v.table["cosine_mean"]) for v in variants])
+        axes.set(xlabel="cosine of query and retrieved frames, mean of a pair", ylabel="pairs")
+
+    def coverage(axes: Any) -> None:
+        _histograms(axes, [(v.name, 100 * v.table["coverage"]) for v in variants])
+        axes.set(xlabel="share of the donor's pool retrieved, %", ylabel="pairs")
+
+    def agreement(axes: Any) -> None:
+        bars = (("unit_agreement_nearest", "nearest frame", GOLD), ("unit_agreement", "all k frames", BLUE),
+                ("unit_agreement_random", "random frames", SOFT))  # fmt: skip
+        places = np.arange(len(known))
+        for number, (name, label, colour) in enumerate(bars):
+            heights = [100 * v.facts.get(name, np.nan) for v in known]
+            drawn = axes.bar(places + (number - 1) * 0.27, heights, 0.25, color=colour, alpha=0.8, label=label)
+            axes.bar_label(drawn, fmt="%.0f", padding=1, color=SOFT, fontsize=8)
+        axes.set_xticks(places, [v.name for v in known])
+        axes.set(ylabel="with the query's unit, %")
+        axes.margins(y=0.28)
+        axes.legend(loc="upper center", ncols=3, fontsize=8, handlelength=1, columnspacing=1)
+
+    known = [v for v in variants if "unit_agreement" in v.facts]
+    pictures = [picture(cosine, "How near the retrieved frames are. Nearness alone proves nothing.")]
+    if known:
+        pictures.append(
+            picture(agreement, "Do they say what the query says? Frames with the query's unit, against chance.")
+        )
+    return [*pictures, picture(coverage, "How much of the donor is used.")]
 
 
-def _curves(table: Any, path: Path) -> str:
-    """Losses over steps; validation as points."""
-    columns = [c for c in table.columns if c not in ("step", "learning_rate") and not c.endswith("total")]
-    quantities = sorted({c.split("/")[-1] for c in columns})
-    figure, panels = plt.subplots(
-        1, max(1, len(quantities)), figsize=(2.4 * max(1, len(quantities)), 2.1), squeeze=False
-    )
-    for axes, quantity in zip(panels[0], quantities, strict=True):
-        for column in (c for c in columns if c.split("/")[-1] == quantity):
-            known = table[["step", column]].dropna()
-            valid = column.startswith("valid")
-            axes.plot(known["step"], known[column], "o-" if valid else "-", color=GOLD if valid else BLUE, lw=1, ms=3)
-        axes.set_title(quantity, fontsize=9)
-        axes.set_xlabel("step")
-    figure.tight_layout()
-    return _save(figure, path)
+def _histograms(axes: Any, series: Iterable[tuple[str, pd.Series]]) -> None:
+    """Outlined histograms on common bins, named where they lie."""
+    known = [(name, values.dropna().to_numpy(dtype=float)) for name, values in series]
+    known = [(name, values) for name, values in known if len(values)]
+    if not known:
+        return
+    low, high = min(v.min() for _, v in known), max(v.max() for _, v in known)
+    bins = np.linspace(low, high if high > low else low + 1e-6, 31)
+    for number, (name, values) in enumerate(known):
+        colour = SERIES[number % len(SERIES)]
+        axes.hist(values, bins=bins, color=colour, alpha=0.45, histtype="stepfilled", label=name)
+        axes.hist(values, bins=bins, color=colour, histtype="step", lw=1.2)
+    axes.legend(fontsize=8, handlelength=1)
 
 
-def _spectrograms(run: Run, folder: Path) -> dict[str, str]:
-    """Log-mel spectrogram of every sound that is shown, on one scale."""
-    to_mel = torchaudio.transforms.MelSpectrogram(16000, 1024, 640, 160, 0, 8000, n_mels=80)
-    found: dict[str, str] = {}
-    for trial in run.trials:
-        for _, sound in trial["sounds"]:
-            if sound in found:
-                continue
-            wave = torch.from_numpy(soundfile.read(folder.parent / sound, dtype="float32")[0])
-            mel = to_mel(wave).clamp_min(1e-6).log().numpy()
-            target = folder / f"{Path(sound).stem}.png"
-            plt.imsave(target, mel[::-1][:, : 50 * 100], cmap="magma", vmin=-11, vmax=4)
-            found[sound] = f"figures/{target.name}"
-    return found
+def _curves(table: pd.DataFrame, picture: Draw) -> list[Picture]:
+    """A panel a loss; validation of the same name in the same panel."""
+    numeric = [c for c in table.columns if c != "step" and pd.api.types.is_numeric_dtype(table[c])]
+    groups: dict[str, list[str]] = {}
+    for column in (c for c in numeric if c != "learning_rate"):
+        groups.setdefault(column.split("/")[-1] if "/" in column else column, []).append(column)
+
+    def panel(columns: list[str]) -> Callable[[Any], None]:
+        def draw(axes: Any) -> None:
+            for number, column in enumerate(columns):
+                known = table[["step", column]].dropna()
+                valid = column.startswith("valid/")
+                style = {"marker": "o", "ms": 3.5, "ls": "-", "color": BLUE} if valid else {"color": SERIES[0]}
+                if not valid and number and not columns[0].startswith("valid/"):
+                    style = {"color": SERIES[(number + 1) % len(SERIES)]}
+                axes.plot(known["step"], known[column], lw=1.1, label=column, **style)
+            axes.set(xlabel="step")
+            axes.grid(True, axis="y")
+            axes.legend(fontsize=8, handlelength=1.4)
+
+        return draw
+
+    return [picture(panel(columns), name, figsize=(3.6, 2.2)) for name, columns in groups.items()]
+
+
+def _inline(figure: Any, prefix: str, caption: str) -> Markup:
+    """A figure as an SVG element: the page's colours, fonts and width, and ids that no other picture has."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    plt.close(figure)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.S)
+    text = re.sub(r'(<svg[^>]*?) (?:height|width)="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg[^>]*?) (?:height|width)="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'( id="|url\(#|href="#)', rf"\1{prefix}-", text)
+    text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font: \1px var(--sans)", text)
+    for colour, name in NAMES.items():
+        text = text.replace(colour, f"var(--{name})")
+    return Markup(text.replace("<svg", f'<svg role="img" aria-label="{html.escape(caption)}"', 1))

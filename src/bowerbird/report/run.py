@@ -1,0 +1,257 @@
+"""What lies below ``results/<run>/``, read as the page needs it. Whatever is not there is simply empty."""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bowerbird.artifacts import BowerbirdError, file_sha256
+from bowerbird.config import Config, bundled
+from bowerbird.tables import read_identity, read_table
+
+NOUNS = ("corpus", "features", "codebook", "pairs", "training", "conversion", "evaluation")
+SPLITS = {"train": 0, "valid": 1, "test": 2}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights that had a part in the results: what they are for, what they are, and their digest."""
+
+    role: str
+    name: str
+    sha256: str
+
+
+@dataclass
+class Step:
+    """One line of the ledger: what a stage, or one variant of it, took."""
+
+    name: str
+    jobs: int = 0
+    seconds: float = 0.0
+    wall_s: float | None = None  # with start-up, measured by the workflow
+    peak_mib: float = 0.0
+    files: int = 0
+    disk_mib: float = 0.0
+    parts: list[Step] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Described:
+    """A table with the facts embedded in it."""
+
+    name: str
+    table: pd.DataFrame
+    facts: dict[str, Any]
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on disk and its resolved configuration."""
+
+    root: Path
+    config: Config
+
+    @property
+    def name(self) -> str:
+        return self.config.run
+
+    # ---------------------------------------------------------------------------------------------------- the speech
+    @cached_property
+    def manifest(self) -> pd.DataFrame:
+        return self.table("corpus/manifest.parquet")
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        return self.table("corpus/trials.parquet")
+
+    def table(self, path: str) -> pd.DataFrame:
+        """A table below the root; one without rows and columns if it is not there."""
+        return read_table(self.root / path) if (self.root / path).exists() else pd.DataFrame()
+
+    @property
+    def splits(self) -> list[dict[str, Any]]:
+        """Speakers, utterances and hours of each split, and of all."""
+        if self.manifest.empty:
+            return []
+        parts = sorted(self.manifest.groupby("split"), key=lambda item: (SPLITS.get(str(item[0]), 9), str(item[0])))
+        return [
+            {
+                "split": name,
+                "speakers": part["speaker"].nunique(),
+                "utterances": len(part),
+                "seconds": float(part["duration_s"].sum()),
+                "median_s": statistics.median(part["duration_s"]),
+            }
+            for name, part in [*parts, ("all", self.manifest)]
+        ]
+
+    @property
+    def rejected(self) -> list[tuple[str, int]]:
+        """Reasons and how many utterances were refused for each, the commonest first."""
+        table = self.table("corpus/rejected.parquet")
+        counts = Counter(table["reason"]) if len(table) else Counter()
+        return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+    # ------------------------------------------------------------------------------------------- codebook, pairs, models
+    @cached_property
+    def codebooks(self) -> list[Described]:
+        return self._described("codebook/*/summary.parquet")
+
+    @cached_property
+    def pairs(self) -> list[Described]:
+        return self._described("pairs/*/quality.parquet")
+
+    def _described(self, pattern: str) -> list[Described]:
+        found = []
+        for path in sorted(self.root.glob(pattern)):
+            record = read_identity(path)
+            found.append(Described(path.parent.name, read_table(path), record.get("facts", {}), record))
+        return found
+
+    @cached_property
+    def curves(self) -> dict[str, pd.DataFrame]:
+        """Metrics by step of every trained stage, by ``experiment / stage``."""
+        found = {}
+        for path in sorted(self.root.glob("training/*/*/metrics.jsonl")):
+            lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            if lines:
+                found[f"{path.parent.parent.name} / {path.parent.name}"] = pd.DataFrame(lines)
+        return found
+
+    @cached_property
+    def weights(self) -> list[Weights]:
+        """Encoders by what their features record, trained and bundled models by their files."""
+        found = []
+        for folder in sorted(p for p in self.root.glob("features/*") if p.is_dir()):
+            for shard in sorted(folder.glob("shard-*.parquet"))[:1]:
+                encoder = read_identity(shard).get("encoder", {})
+                name = f"{encoder.get('encoder', 'unknown')}, layer {encoder.get('layer', '?')}"
+                found.append(Weights(f"features {folder.name}", name, str(encoder.get("weights_sha256", ""))))
+        for path in sorted(self.root.glob("training/*/*/model.safetensors")):
+            architecture = read_json(path.with_name("config.json"))
+            name = ", ".join(str(architecture[k]) for k in ("generator", "system") if k in architecture) or "trained"
+            found.append(Weights(f"{path.parent.parent.name} / {path.parent.name}", f"{name}, trained here",
+                                 file_sha256(path)))  # fmt: skip
+        bundles = {getattr(e, "vocoder", None) for e in self.config.experiments.values()}
+        for spec in sorted(s for s in bundles if isinstance(s, str) and s.startswith("bundled:")):
+            found.append(Weights("vocoder", spec, _bundled_sha256(spec)))
+        return found
+
+    @property
+    def experiments(self) -> list[dict[str, str]]:
+        """What each experiment is: its system, and the options that differ from the defaults."""
+        rows = []
+        for name, experiment in self.config.experiments.items():
+            options = experiment.model_dump(mode="json", exclude_defaults=True, exclude={"system"})
+            text = ", ".join(f"{key}: {value}" for key, value in _flat(options))
+            rows.append({"name": name, "system": experiment.system, "options": text})
+        return rows
+
+    # --------------------------------------------------------------------------------------------------- what it took
+    @cached_property
+    def records(self) -> dict[Path, dict[str, Any]]:
+        """Run records beside the artifacts, by path below the root."""
+        paths = (p for noun in NOUNS for p in sorted((self.root / noun).rglob("*.run.json")))
+        return {path.relative_to(self.root): read_json(path) for path in paths if "checkpoints" not in path.parts}
+
+    @cached_property
+    def ledger(self) -> list[Step]:
+        """Stages in order, each with its variants."""
+        steps = [_step(self.root, noun, self.records) for noun in NOUNS]
+        return [step for step in steps if step.jobs or step.files]
+
+    @property
+    def made(self) -> dict[str, str]:
+        """When and with what the artifacts were made, as their records say."""
+        records = list(self.records.values())
+        if not records:
+            return {}
+        started = sorted(r["started"] for r in records if r.get("started"))
+        last = max(records, key=lambda r: r.get("started", ""))
+        revisions = sorted({r.get("git_revision") or "outside a checkout" for r in records})
+        return {
+            "artifacts made": f"{_day(started[0])} to {_day(started[-1])}" if started else "unknown",
+            "git revision": ", ".join(revisions) + (" (+: with changes)" if any("+" in r for r in revisions) else ""),
+            "device": ", ".join(sorted({str(r["device"]) for r in records if r.get("device")})),
+            "libraries": ", ".join(
+                [f"python {last.get('python', '?')}", *(f"{k} {v}" for k, v in last.get("libraries", {}).items())]
+            ),
+        }
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; {} where there is none to read."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _bundled_sha256(spec: str) -> str:
+    try:
+        return file_sha256(Path(bundled(spec)) / "model.safetensors")
+    except (OSError, BowerbirdError):
+        return ""
+
+
+def _flat(options: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in options.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _day(stamp: str) -> str:
+    """``2026-11-21 06:16 UTC`` of an ISO stamp."""
+    return stamp.replace("T", " ").removesuffix("Z")[:16] + " UTC"
+
+
+def _step(root: Path, noun: str, records: dict[Path, dict[str, Any]]) -> Step:
+    """One stage from its records, its files and the workflow's measurements."""
+    total, parts = Step(noun), {}
+    for path in sorted((root / noun).rglob("*")):
+        if not path.is_file() or {"checkpoints", "tensorboard"} & set(path.parts):
+            continue
+        below = path.relative_to(root)
+        variant = below.parts[1] if len(below.parts) > 2 else ""
+        part = parts.setdefault(variant, Step(variant)) if variant else total
+        record = records.get(below)
+        for step in {id(part): part, id(total): total}.values():
+            if record is None:
+                step.files += 1
+                step.disk_mib += path.stat().st_size / 2**20
+            else:
+                step.jobs += 1
+                step.seconds += float(record.get("seconds", 0.0))
+                step.peak_mib = max(step.peak_mib, float(record.get("peak_memory_mib", 0.0)))
+    measured = [row for path in sorted((root / "benchmarks" / noun).rglob("*.tsv")) for row in _benchmark(path)]
+    if measured:
+        total.wall_s = sum(_float(row.get("s")) for row in measured)
+        total.peak_mib = max(total.peak_mib, *(_float(row.get("max_rss")) for row in measured))
+    total.parts = list(parts.values()) if noun != "corpus" else []
+    return total
+
+
+def _benchmark(path: Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as handle:
+        return list(csv.DictReader(handle, delimiter="\t"))
+
+
+def _float(text: str | None) -> float:
+    try:
+        return float(text or 0)
+    except ValueError:  # "-" where it was too short to measure
+        return 0.0

@@ -1,0 +1,290 @@
+"""The main table: systems by metrics, with anchors, intervals, definitions, and the rows behind each number."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bowerbird.report.formats import NONE, slug
+from bowerbird.report.run import Run
+from bowerbird.tables import read_table
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is shown: its heading, which direction is better (0: neither), its unit and digits."""
+
+    name: str
+    heading: str
+    better: int
+    says: str
+    places: int = 3
+    percent: bool = False
+    headline: bool = True
+
+    @property
+    def arrow(self) -> str:
+        return {1: "↑", -1: "↓", 0: ""}[self.better]
+
+    @property
+    def direction(self) -> str:
+        return {1: "higher is better", -1: "lower is better", 0: "neither direction is better"}[self.better]
+
+    def show(self, value: float | None) -> str:
+        """A value for the eye, without its unit."""
+        if value is None or not math.isfinite(value):
+            return NONE
+        return f"{100 * value:.1f}" if self.percent else f"{value:.{self.places}f}"
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("sentence_accuracy", "Sentence", 1, "trials whose sentence was recognised among all the trials' sentences",
+               percent=True),
+        Metric("wer", "WER", -1, "word errors over words of the reference, pooled over trials", percent=True),
+        Metric("cer", "CER", -1, "character errors over characters of the reference, pooled over trials", percent=True),
+        Metric("secs", "SECS", 1, "cosine of conversion and held-out utterance of the target, which no system heard"),
+        Metric("src", "SRC", -1, "cosine of conversion and source: how much of the source's voice is left"),
+        Metric("nearer_target", "Nearer target", 1, "trials whose conversion is nearer to the target than to the source",
+               percent=True),
+        Metric("f0_pcc", "F0 PCC", 1, "correlation of log F0 with the source, over frames voiced in both"),
+        Metric("dnsmos_ovrl", "DNSMOS", 1, "estimated overall opinion score (P.835), 1 to 5", places=2),
+        Metric("dnsmos_p808", "P.808", 1, "estimated opinion score (P.808), 1 to 5", places=2),
+        Metric("wer_utterance", "WER, mean of utterances", -1, "mean of each trial's own rate", percent=True,
+               headline=False),
+        Metric("cer_utterance", "CER, mean of utterances", -1, "mean of each trial's own rate", percent=True,
+               headline=False),
+        Metric("secs_prompt", "SECS to the references", 1, "cosine with the mean of the references, which the system heard",
+               headline=False),
+        Metric("margin", "SECS − SRC", 1, "how much nearer to the target than to the source", headline=False),
+        Metric("f0_rmse_centred", "F0 RMSE", -1, "semitones, each track's own mean removed", places=2, headline=False),
+        Metric("vuv_f1", "Voicing F1", 1, "voiced frames against the source's", headline=False),
+        Metric("dnsmos_sig", "DNSMOS SIG", 1, "estimated opinion of the speech (P.835), 1 to 5", places=2, headline=False),
+        Metric("dnsmos_bak", "DNSMOS BAK", 1, "estimated opinion of the background (P.835), 1 to 5", places=2,
+               headline=False),
+    )
+}  # fmt: skip
+ANCHORS = {
+    "ground-truth": "the source itself",
+    "vocoder": "the source through the vocoder: resynthesis",
+    "heldout-target": "other speech of the target",
+    "random-speaker": "speech of a third speaker",
+}
+GROUPS = (
+    ("system", "Systems"),
+    ("control", "Controls, which should lose"),
+    ("anchor", "Anchors, which bound the scale"),
+)
+
+
+@dataclass(frozen=True)
+class System:
+    """An experiment as the page shows it."""
+
+    name: str
+    kind: str  # system, control or anchor
+    says: str
+
+    @property
+    def is_played(self) -> bool:
+        """Whether its audio is shown: an anchor other than resynthesis plays recordings, which are shown as such."""
+        return self.kind != "anchor" or self.says == ANCHORS["vocoder"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number, its interval, and where the interval lies on the column's scale (percent from the left)."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    missing: int
+    note: str
+    rows: str  # link to the rows behind it, "" if they are not there
+    left: float = 0.0
+    middle: float = 0.0
+    width: float = 0.0
+    is_best: bool = False
+
+    @property
+    def has_value(self) -> bool:
+        return math.isfinite(self.mean)
+
+
+@dataclass(frozen=True)
+class Definition:
+    """How a metric was made."""
+
+    metric: Metric
+    definition: str
+    pooled: str
+    model: str
+    weights_sha256: str
+    normalizer: str
+
+    @property
+    def judge(self) -> str:
+        """The model's name without its settings."""
+        return self.model.split()[0] if self.model else ""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Everything about the scores."""
+
+    systems: list[System]
+    metrics: list[Metric]  # of the main table
+    others: list[Metric]
+    cells: dict[tuple[str, str], Cell]
+    definitions: dict[str, Definition]
+    absent: list[Metric]
+    notes: list[str]  # that hold for the whole table
+    differences: list[dict[str, Any]] = field(default_factory=list)
+    downloads: list[tuple[str, str]] = field(default_factory=list)
+
+    def group(self, kind: str) -> list[System]:
+        return [system for system in self.systems if system.kind == kind]
+
+    @property
+    def groups(self) -> list[tuple[str, str, list[System]]]:
+        return [(kind, heading, self.group(kind)) for kind, heading in GROUPS if self.group(kind)]
+
+    def cell(self, system: System, metric: Metric) -> Cell | None:
+        return self.cells.get((system.name, metric.name))
+
+
+def gather_scores(run: Run, data: Path) -> Scores:
+    """Read the summary; copy it and the rows behind it as CSV into the folder ``data``."""
+    summary = run.table("evaluation/summary.parquet")
+    names = list(dict.fromkeys([*run.config.experiments, *(summary["experiment"] if len(summary) else [])]))
+    systems = sorted((describe_system(name, run) for name in names), key=lambda s: _rank(s, names))
+    links, downloads = _copy_rows(run, data)
+    if summary.empty:
+        return Scores(systems, [], [], {}, {}, [m for m in METRICS.values() if m.headline], [], downloads=downloads)
+    metrics = [_metric(name) for name in [*METRICS, *summary["metric"]] if name in set(summary["metric"])]
+    metrics = list(dict.fromkeys(metrics))
+    cells = {}
+    for metric in metrics:
+        cells.update(_cells(metric, summary[summary["metric"] == metric.name], systems, links))
+    return Scores(
+        systems=systems,
+        metrics=[m for m in metrics if m.headline],
+        others=[m for m in metrics if not m.headline],
+        cells=cells,
+        definitions={m.name: _definition(m, summary) for m in metrics},
+        absent=[m for m in METRICS.values() if m.headline and m not in metrics],
+        notes=_notes(summary),
+        differences=_differences(run, systems),
+        downloads=downloads,
+    )
+
+
+def describe_system(name: str, run: Run) -> System:
+    """Anchors bound the scale, controls must lose, the rest are systems."""
+    experiment = run.config.experiments.get(name)
+    if experiment is None:
+        kind = "anchor" if name in ANCHORS else "system"
+        return System(name, kind, ANCHORS.get(name, "not in this study's configuration"))
+    if experiment.system == "anchor":
+        return System(name, "anchor", ANCHORS[experiment.anchor])
+    if experiment.system == "vocoder":
+        return System(name, "anchor", ANCHORS["vocoder"])
+    if getattr(experiment, "retrieval", "") == "random" or getattr(experiment, "pairs", "") == "random":
+        return System(name, "control", f"{experiment.system} with random retrieval")
+    return System(name, "system", experiment.system)
+
+
+def _rank(system: System, names: list[str]) -> tuple[int, int, int]:
+    kinds = [kind for kind, _ in GROUPS]
+    anchors = list(ANCHORS.values())
+    return (
+        kinds.index(system.kind),
+        anchors.index(system.says) if system.says in anchors else 0,
+        names.index(system.name),
+    )
+
+
+def _metric(name: str) -> Metric:
+    return METRICS.get(name) or Metric(name, name, 0, "", headline=False)
+
+
+def _cells(metric: Metric, rows: pd.DataFrame, systems: list[System], links: dict[tuple[str, str], str]) -> dict:
+    """Cells of one column, placed on a scale from its lowest to its highest bound."""
+    bounds = rows[["low", "high", "mean"]].to_numpy(dtype=float)
+    known = bounds[pd.notna(bounds)]
+    floor, span = (known.min(), max(known.max() - known.min(), 1e-9)) if len(known) else (0.0, 1.0)
+    best = _best(metric, rows, [s.name for s in systems if s.kind == "system"])
+    cells = {}
+    for row in rows.to_dict("records"):
+        low, mean, high = (float(row[key]) for key in ("low", "mean", "high"))
+        left, middle, right = (
+            (value - floor) / span * 100 if math.isfinite(value) else 0.0 for value in (low, mean, high)
+        )
+        cells[(row["experiment"], metric.name)] = Cell(
+            mean, low, high, int(row["n"]), int(row.get("missing", 0)), row["note"] or "",
+            links.get((row["experiment"], metric.name), ""),
+            round(left, 2), round(middle, 2), round(max(right - left, 0), 2), row["experiment"] == best,
+        )  # fmt: skip
+    return cells
+
+
+def _best(metric: Metric, rows: pd.DataFrame, among: list[str]) -> str:
+    """The best of several systems; "" if there is nothing to choose between."""
+    known = rows[rows["experiment"].isin(among) & rows["mean"].notna()].set_index("experiment")["mean"]
+    return str((metric.better * known).idxmax()) if metric.better and len(known) > 1 else ""
+
+
+def _definition(metric: Metric, summary: pd.DataFrame) -> Definition:
+    """The summary refuses numbers made in two ways, so the first row speaks for all."""
+    row = summary[summary["metric"] == metric.name].iloc[0]
+    values = (str(row.get(key, "") or "") for key in ("definition", "pooled", "model", "weights_sha256", "normalizer"))
+    return Definition(metric, *values)
+
+
+def _notes(summary: pd.DataFrame) -> list[str]:
+    """What the notes of all rows say, each part once, the commonest first; reasons of single cells stay with them."""
+    parts = [part.strip() for note in summary["note"] if note for part in str(note).split(";")]
+    counts = pd.Series([p for p in parts if p and "trials without a value" not in p], dtype=object).value_counts()
+    return [str(part) for part in counts.index[:4]]
+
+
+def _differences(run: Run, systems: list[System]) -> list[dict[str, Any]]:
+    """Paired differences that involve a system, in metrics of the main table."""
+    table = run.table("evaluation/differences.parquet")
+    own = {system.name for system in systems if system.kind == "system"}
+    rows = []
+    for row in table.to_dict("records"):
+        metric = METRICS.get(row["metric"])
+        if metric is None or not metric.headline or not {row["first"], row["second"]} & own:
+            continue
+        if row["second"] in own and row["first"] not in own:  # the system first
+            row |= {"first": row["second"], "second": row["first"], "difference": -row["difference"]}
+            row |= {"low": -row["high"], "high": -row["low"]}
+        rows.append({**row, "metric": metric, "excludes_zero": row["low"] > 0 or row["high"] < 0})
+    return rows
+
+
+def _copy_rows(run: Run, data: Path) -> tuple[dict[tuple[str, str], str], list[tuple[str, str]]]:
+    """Write every table of scores as CSV; (experiment, metric) -> link, and (label, link) of the tables of the whole."""
+    links: dict[tuple[str, str], str] = {}
+    for path in sorted((run.root / "evaluation").glob("*/*.parquet")):
+        table = read_table(path)
+        experiment, name = path.parent.name, f"{slug(path.parent.name)}-{slug(path.stem)}.csv"
+        table.to_csv(data / name, index=False)
+        metrics = set(table["metric"])
+        metrics |= {rate for rate, part in (("wer", "word_hits"), ("cer", "char_hits")) if part in metrics}
+        links |= {(experiment, metric): f"assets/data/{name}" for metric in metrics}
+    downloads = []
+    for path in ("evaluation/summary", "evaluation/differences", "corpus/trials", "corpus/rejected"):
+        table = run.table(f"{path}.parquet")
+        if len(table.columns):
+            name = f"{Path(path).name}.csv"
+            table.to_csv(data / name, index=False)
+            downloads.append((Path(path).name, f"assets/data/{name}"))
+    return links, downloads
