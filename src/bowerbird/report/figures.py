@@ -108,18 +108,28 @@ def _tradeoff(scores: Scores, picture: Draw) -> Picture | None:
             axes.plot([x.low, x.high], [100 * y.mean] * 2, color=colours[system.kind], lw=1.1, alpha=0.7)
             axes.plot([x.mean] * 2, [100 * y.low, 100 * y.high], color=colours[system.kind], lw=1.1, alpha=0.7)
             axes.plot(x.mean, 100 * y.mean, "o", color=colours[system.kind], ms=6)
-        middle = np.mean(axes.get_xlim())
-        for system, x, y in points:
-            right = x.mean < middle
-            axes.annotate(system.name, (x.mean, 100 * y.mean), xytext=(7 if right else -7, 5), color=INK,
-                          textcoords="offset points", ha="left" if right else "right")  # fmt: skip
         axes.set_xlabel("SECS to the target →")
         axes.set_ylabel(f"← {says.heading}, %")
         axes.invert_yaxis()
         axes.grid(True)
+        _name_points(axes, [(system.name, x.mean, 100 * y.mean) for system, x, y in points])
 
     return picture(draw, "Who speaks against what is said: up and to the right is good. Lines are the intervals.",
-                   figsize=(7.6, 3.6))  # fmt: skip
+                   figsize=(4.8, 3.1))  # fmt: skip
+
+
+def _name_points(axes: Any, points: list[tuple[str, float, float]]) -> None:
+    """Names beside points, towards the middle, moved apart where they would touch."""
+    axes.figure.draw_without_rendering()  # now places on the page are known
+    middle = float(np.mean(axes.get_xlim()))
+    taken: dict[bool, float] = {}
+    for name, x, y in sorted(points, key=lambda p: (-axes.transData.transform((p[1], p[2]))[1], p[0])):
+        right = x < middle
+        height = axes.transData.transform((x, y))[1] * 72 / axes.figure.dpi + 4
+        place = min(height, taken.get(right, np.inf) - 11)
+        taken[right] = place
+        axes.annotate(name, (x, y), xytext=(7 if right else -7, place - height + 4), color=INK, fontsize=8,
+                      textcoords="offset points", ha="left" if right else "right")  # fmt: skip
 
 
 def _codes(table: pd.DataFrame, picture: Draw) -> list[Picture]:
@@ -166,6 +176,7 @@ def _pairs(variants: list[Described], picture: Draw) -> list[Picture]:
             axes.bar_label(drawn, fmt="%.0f", padding=1, color=SOFT, fontsize=8)
         axes.set_xticks(places, [v.name for v in known])
         axes.set(ylabel="with the query's unit, %")
+        axes.set_xlim(-0.6, max(len(known), 2) - 0.4)
         axes.margins(y=0.28)
         axes.legend(loc="upper center", ncols=3, fontsize=8, handlelength=1, columnspacing=1)
 
@@ -190,32 +201,31 @@ def _histograms(axes: Any, series: Iterable[tuple[str, pd.Series]]) -> None:
         colour = SERIES[number % len(SERIES)]
         axes.hist(values, bins=bins, color=colour, alpha=0.45, histtype="stepfilled", label=name)
         axes.hist(values, bins=bins, color=colour, histtype="step", lw=1.2)
-    axes.legend(fontsize=8, handlelength=1)
+    if len(known) > 1:
+        axes.legend(fontsize=8, handlelength=1)
 
 
 def _curves(table: pd.DataFrame, picture: Draw) -> list[Picture]:
-    """A panel a loss; validation of the same name in the same panel."""
+    """A panel a loss; validation of the same name as points in the same panel."""
     numeric = [c for c in table.columns if c != "step" and pd.api.types.is_numeric_dtype(table[c])]
-    groups: dict[str, list[str]] = {}
-    for column in (c for c in numeric if c != "learning_rate"):
-        groups.setdefault(column.split("/")[-1] if "/" in column else column, []).append(column)
+    losses = [c for c in numeric if c != "learning_rate" and not c.startswith("valid/")]
+    panels = {c: [c] for c in losses}
+    for column in (c for c in numeric if c.startswith("valid/")):
+        same = [c for c in losses if c.split("/")[-1] == column.removeprefix("valid/")]
+        panels.setdefault(same[0] if len(same) == 1 else column, []).append(column)
 
     def panel(columns: list[str]) -> Callable[[Any], None]:
         def draw(axes: Any) -> None:
-            for number, column in enumerate(columns):
+            for column in columns:
                 known = table[["step", column]].dropna()
-                valid = column.startswith("valid/")
-                style = {"marker": "o", "ms": 3.5, "ls": "-", "color": BLUE} if valid else {"color": SERIES[0]}
-                if not valid and number and not columns[0].startswith("valid/"):
-                    style = {"color": SERIES[(number + 1) % len(SERIES)]}
-                axes.plot(known["step"], known[column], lw=1.1, label=column, **style)
+                style = {"marker": "o", "ms": 3.5, "color": BLUE} if column.startswith("valid/") else {"color": GOLD}
+                axes.plot(known["step"], known[column], lw=1.1, **style)
             axes.set(xlabel="step")
             axes.grid(True, axis="y")
-            axes.legend(fontsize=8, handlelength=1.4)
 
         return draw
 
-    return [picture(panel(columns), name, figsize=(3.6, 2.2)) for name, columns in groups.items()]
+    return [picture(panel(columns), " · ".join(columns), figsize=(3.6, 1.9)) for columns in panels.values()]
 
 
 def _inline(figure: Any, prefix: str, caption: str) -> Markup:

@@ -24,6 +24,11 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
+// A link to a definition opens the list it stands in.
+const open = () => document.getElementById(location.hash.slice(1))?.closest("details")?.setAttribute("open", "");
+addEventListener("hashchange", open);
+open();
+
 const players = [...document.querySelectorAll("audio")];
 document.addEventListener("play", (event) => {
   for (const player of players) if (player !== event.target) player.pause();

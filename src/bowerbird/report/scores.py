@@ -38,7 +38,8 @@ class Metric:
         """A value for the eye, without its unit."""
         if value is None or not math.isfinite(value):
             return NONE
-        return f"{100 * value:.1f}" if self.percent else f"{value:.{self.places}f}"
+        text = f"{100 * value:.1f}" if self.percent else f"{value:.{self.places}f}"
+        return text.replace("-", "\u2212")
 
 
 METRICS = {
@@ -197,7 +198,8 @@ def describe_system(name: str, run: Run) -> System:
         return System(name, "anchor", ANCHORS["vocoder"])
     if getattr(experiment, "retrieval", "") == "random" or getattr(experiment, "pairs", "") == "random":
         return System(name, "control", f"{experiment.system} with random retrieval")
-    return System(name, "system", experiment.system)
+    paper = (type(experiment).__doc__ or experiment.system).split(":")[0]  # kNN-VC (Baas et al. 2023)
+    return System(name, "system", paper)
 
 
 def _rank(system: System, names: list[str]) -> tuple[int, int, int]:
