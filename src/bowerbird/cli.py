@@ -189,17 +189,17 @@ def _add_parameter(parser: argparse.ArgumentParser, key: str, hint: Any, default
     )
     if not positional:
         options |= {"dest": key, "required": required}
-    name = key if positional else f"--{key.replace('_', '-')}"
+    names = [key] if positional else [*(["-o"] if key == "output" else []), f"--{key.replace('_', '-')}"]
     if typing.get_origin(plain) is list:
-        parser.add_argument(name, nargs="+" if required else "*", type=typing.get_args(plain)[0], **options)
+        parser.add_argument(*names, nargs="+" if required else "*", type=typing.get_args(plain)[0], **options)
     elif plain is bool:
-        parser.add_argument(name, action=argparse.BooleanOptionalAction, **options)
+        parser.add_argument(*names, action=argparse.BooleanOptionalAction, **options)
     elif _is_experiment(plain):
-        parser.add_argument(name, metavar="JSON", **options)
+        parser.add_argument(*names, metavar="JSON", **options)
     elif typing.get_origin(plain) is typing.Literal:
-        parser.add_argument(name, choices=typing.get_args(plain), **options)
+        parser.add_argument(*names, choices=typing.get_args(plain), **options)
     else:
-        parser.add_argument(name, type=plain, metavar=plain.__name__.upper(), **options)
+        parser.add_argument(*names, type=plain, metavar=plain.__name__.upper(), **options)
 
 
 def _take(key: str, hint: Any, given: dict[str, Any]) -> Any:
