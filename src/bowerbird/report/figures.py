@@ -74,7 +74,7 @@ class Figures:
 def draw_figures(run: Run, scores: Scores) -> Figures:
     """Draw everything there is data for."""
     numbers = count(1)
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
 
         def picture(draw: Callable[[Any], None], caption: str, **size: Any) -> Picture:
             figure, axes = plt.subplots(layout="constrained", **size)
@@ -97,7 +97,9 @@ def _tradeoff(scores: Scores, picture: Draw) -> Picture | None:
     says = next((m for m in (METRICS["wer"], METRICS["cer"]) if m in scores.metrics), None)
     if says is None or METRICS["secs"] not in scores.metrics:
         return None
-    points = [(s, scores.cell(s, METRICS["secs"]), scores.cell(s, says)) for s in scores.systems]
+    points: list[tuple[Any, Any, Any]] = [
+        (s, scores.cell(s, METRICS["secs"]), scores.cell(s, says)) for s in scores.systems
+    ]
     points = [(s, x, y) for s, x, y in points if x and y and x.has_value and y.has_value]
     if not points:
         return None

@@ -221,7 +221,8 @@ def _day(stamp: str) -> str:
 
 def _step(root: Path, noun: str, records: dict[Path, dict[str, Any]]) -> Step:
     """One stage from its records, its files and the workflow's measurements."""
-    total, parts = Step(noun), {}
+    total = Step(noun)
+    parts: dict[str, Step] = {}
     for path in sorted((root / noun).rglob("*")):
         if not path.is_file() or {"checkpoints", "tensorboard"} & set(path.parts):
             continue

@@ -283,10 +283,10 @@ def _copy_rows(run: Run, data: Path) -> tuple[dict[tuple[str, str], str], list[t
         metrics |= {rate for rate, part in (("wer", "word_hits"), ("cer", "char_hits")) if part in metrics}
         links |= {(experiment, metric): f"assets/data/{name}" for metric in metrics}
     downloads = []
-    for path in ("evaluation/summary", "evaluation/differences", "corpus/trials", "corpus/rejected"):
-        table = run.table(f"{path}.parquet")
+    for source in ("evaluation/summary", "evaluation/differences", "corpus/trials", "corpus/rejected"):
+        table = run.table(f"{source}.parquet")
         if len(table.columns):
-            name = f"{Path(path).name}.csv"
+            name = f"{Path(source).name}.csv"
             table.to_csv(data / name, index=False)
-            downloads.append((Path(path).name, f"assets/data/{name}"))
+            downloads.append((Path(source).name, f"assets/data/{name}"))
     return links, downloads
