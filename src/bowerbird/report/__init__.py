@@ -52,6 +52,7 @@ def write_report(root: Path, output: Path, config: Path, options: ReportConfig) 
     inputs = sorted(path for pattern in INPUTS for path in root.glob(pattern))
     identity = Identity("report", VERSION, options.model_dump(), {"run": inputs_digest(inputs)})
     folder = output.parent
+    _check_ours(folder / "assets")
     folder.mkdir(parents=True, exist_ok=True)
     assets = folder / f".tmp-{os.getpid()}-assets"
     try:
@@ -91,10 +92,14 @@ def _render(run: Run, assets: Path, options: ReportConfig, identity: Identity) -
     )
 
 
+def _check_ours(assets: Path) -> None:
+    """Refuse to replace a folder that is not of an earlier report: nobody else's files are deleted."""
+    readme = assets / "README.txt"
+    if assets.exists() and not (readme.exists() and readme.read_text(encoding="utf-8") == MARKER):
+        raise BowerbirdError(f"{assets}: is there and is not of a report; move it, or write the report elsewhere")
+
+
 def _replace(new: Path, old: Path) -> None:
-    """Put ``new`` in the place of ``old``, which must be of an earlier report: nobody else's folder is deleted."""
-    if old.exists():
-        if not (old / "README.txt").exists() or (old / "README.txt").read_text(encoding="utf-8") != MARKER:
-            raise BowerbirdError(f"{old}: is there and is not of a report; move it, or write the report elsewhere")
-        shutil.rmtree(old)
+    """Put ``new`` in the place of ``old``."""
+    shutil.rmtree(old, ignore_errors=True)
     new.rename(old)

@@ -1,0 +1,212 @@
+"""The report: complete, offline, escaped, the same for the same run, and honest about what is not there."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import soundfile
+
+from bowerbird.artifacts import BowerbirdError
+from bowerbird.config import ReportConfig
+from bowerbird.report import write_report
+from bowerbird.report.formats import duration, number, size, slug
+from bowerbird.report.listening import choose_trials
+from bowerbird.tables import read_table, write_table
+from report_fixture import EVIL, fake_run
+
+
+class Page(HTMLParser):
+    """Links, tags and text of a page."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.tags: list[str] = []
+        self.words: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in ("href", "src", "xlink:href", "data", "poster", "srcset", "action"):
+                self.links.append(value or "")
+            if name == "id":
+                self.ids.append(value or "")
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fake_run(tmp_path_factory.mktemp("run") / "fake")
+
+
+@pytest.fixture(scope="module")
+def report(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(run, tmp_path_factory.mktemp("report"))
+
+
+def write(run: Path, folder: Path, players: int = 6) -> Path:
+    write_report(run, folder / "index.html", run / "config.yaml", ReportConfig(title="A & B", players=players))
+    return folder / "index.html"
+
+
+def test_every_link_is_a_file_of_the_report_or_a_place_on_the_page(report: Path) -> None:
+    page = Page(report)
+    assert len(page.links) > 40
+    for link in page.links:
+        if link.startswith("#"):
+            assert link[1:] in page.ids, link
+        else:
+            assert (report.parent / link).is_file(), link
+            assert (report.parent / link).resolve().is_relative_to(report.parent), link
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_nothing_is_loaded_from_elsewhere(report: Path) -> None:
+    text = report.read_text(encoding="utf-8")
+    text = re.sub(r'xmlns(:\w+)?="[^"]*"', "", text)  # names, not addresses
+    assert not re.search(r"(https?:)?//\w", re.sub(r"(?m)^\s*// .*$", "", text))
+    assert "url(" not in re.sub(r"url\(#", "", text) and "@import" not in text
+    assert "default-src 'none'" in text
+    assert str(report.parent) not in text and "/tmp/" not in text
+
+
+def test_all_text_from_data_stays_text(report: Path) -> None:
+    page, raw = Page(report), report.read_text(encoding="utf-8")
+    assert page.tags.count("script") == 1  # our own
+    assert "<script>document.title" not in raw and "<i>encoder</i>" not in raw
+    assert EVIL in page.text and f"heard {EVIL}" in page.text and f"no luck {EVIL}" in page.text
+    assert f"loss {EVIL}" in page.text and "an <i>encoder</i>" in page.text
+
+
+def test_anchors_stand_apart_in_their_order(report: Path) -> None:
+    text = report.read_text(encoding="utf-8")
+    names = re.findall(r'<tr class="(system|control|anchor)"><th scope="row">([\w-]+)<', text)[:5]
+    assert names == [
+        ("system", "knnvc"),
+        ("control", "knnvc-random"),
+        ("anchor", "ground-truth"),
+        ("anchor", "vocoder"),
+        ("anchor", "random-speaker"),
+    ]
+
+
+def test_numbers_come_with_interval_definition_judge_and_rows(run: Path, report: Path) -> None:
+    page = Page(report)
+    row = read_table(run / "evaluation/summary.parquet").set_index(["experiment", "metric"]).loc[("knnvc", "secs")]
+    assert f"{row['mean']:.3f}" in page.text and f"{row['low']:.3f} to {row['high']:.3f}" in page.text
+    assert "secs@1" in page.text and "judge 1.0 size=small" in page.text and "f" * 12 in page.text
+    assert "descriptive only: 3 speakers on one side" in page.text
+    assert "Not computed in this run: Sentence, WER, CER" in page.text
+    rows = pd.read_csv(report.parent / "assets/data/knnvc-speaker.csv")
+    assert rows.loc[rows["metric"] == "secs", "value"].mean() == pytest.approx(row["mean"])
+    assert "assets/data/knnvc-speaker.csv" in page.links
+
+
+def test_facts_of_the_run_are_on_the_page(report: Path) -> None:
+    text = Page(report).text
+    for fact in ("A & B", "1 too short", "e" * 64, "layer 6", "perplexity", "12.5", "k: 8", "1 min 01 s", "knn4"):
+        assert fact in text, fact
+
+
+def test_players_are_of_the_trials_shown_and_playable(report: Path) -> None:
+    page = Page(report)
+    sounds = {link for link in page.links if link.endswith(".flac")}
+    assert sounds == {f"assets/audio/{p.name}" for p in (report.parent / "assets/audio").iterdir()}
+    assert page.tags.count("audio") == 6 * (1 + 3 + 2) - 1  # source, three conversions, two of the target; one failed
+    for link in sounds:
+        assert soundfile.info(report.parent / link).samplerate == 16000
+
+
+def test_trials_shown_spread_over_speakers(run: Path) -> None:
+    table = read_table(run / "corpus/trials.parquet")
+    chosen = choose_trials(table, 3)
+    assert {t["source_speaker"] for t in chosen} == set("abc")
+    assert len({t["target_speaker"] for t in chosen}) >= 2
+    shuffled = table.sample(frac=1, random_state=1)
+    assert [t["trial_id"] for t in choose_trials(shuffled, 3)] == [t["trial_id"] for t in chosen]
+    assert len(choose_trials(table, 99)) == len(table)
+
+
+def test_the_same_run_gives_the_same_bytes(run: Path, report: Path, tmp_path: Path) -> None:
+    again = write(run, tmp_path)
+    files = {p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file() and not p.name.endswith(".run.json")}
+    assert len(files) > 20
+    for name in files:
+        assert (tmp_path / name).read_bytes() == (report.parent / name).read_bytes(), name
+    write(run, again.parent, players=0)  # written again: what is no longer shown is gone
+    assert not list((again.parent / "assets/audio").iterdir())
+    assert "report.players is 0" in Page(again).text
+    assert not list(again.parent.glob(".tmp-*"))
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        {
+            "codebook": "This run has no codebook.",
+            "pairs": "This run has no pairs.",
+            "training": "Nothing was trained in this run.",
+            "evaluation": "No scores: this run has no evaluation/summary.parquet.",
+            "conversion/knnvc": "not converted",
+            "corpus/audio": "its audio is not there",
+        },
+        {
+            "corpus": "No trials: this run has no corpus/trials.parquet.",
+            "codebook": "This run has no codebook.",
+            "features": "No records of any.",
+        },
+    ],
+    ids=["stages", "corpus"],
+)
+def test_what_is_missing_is_said_where_it_would_stand(run: Path, tmp_path: Path, missing: dict[str, str]) -> None:
+    part = tmp_path / "run"
+    shutil.copytree(run, part)
+    for folder in missing:
+        shutil.rmtree(part / folder)
+    text = Page(write(part, tmp_path / "report", players=1)).text
+    for said in missing.values():
+        assert said in text
+
+
+def test_a_metric_without_a_value_has_a_dash_and_a_reason(run: Path, tmp_path: Path) -> None:
+    part = tmp_path / "run"
+    shutil.copytree(run, part)
+    path = part / "evaluation/summary.parquet"
+    table = read_table(path)
+    lost = (table["experiment"] == "knnvc") & (table["metric"] == "secs")
+    table.loc[lost, ["mean", "low", "high"]] = float("nan")
+    table.loc[lost, ["n", "missing", "note"]] = [0, 6, 'because "so"']
+    from report_fixture import IDENTITY
+
+    write_table(path, table, IDENTITY)
+    report = write(part, tmp_path / "report", players=0)
+    assert 'data-value="" title="because &#34;so&#34;">–' in report.read_text(encoding="utf-8")
+    assert "n 0, 6 without" in Page(report).text
+
+
+def test_a_folder_of_somebody_else_is_not_deleted(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / "mine.txt").write_text("mine")
+    with pytest.raises(BowerbirdError, match="assets: is there and is not of a report"):
+        write(run, tmp_path)
+    assert (tmp_path / "assets" / "mine.txt").read_text() == "mine"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["assets"]
+
+
+def test_numbers_for_the_eye() -> None:
+    assert [number(v) for v in (None, float("nan"), 0, 3, 0.1234, 12.345, 17814, 1234.5)] == [
+        "–", "–", "0", "3", "0.123", "12.3", "17\u202f814", "1\u202f234",
+    ]  # fmt: skip
+    assert [duration(v) for v in (0.04, 59.9, 61, 3600 * 5 + 200)] == ["0.0 s", "59.9 s", "1 min 01 s", "5 h 03 min"]
+    assert [size(v) for v in (0.5, 12.34, 2048)] == ["512 KiB", "12.3 MiB", "2.0 GiB"]
+    assert slug("../a b<c>") == "a-b-c"
