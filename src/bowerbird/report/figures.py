@@ -148,6 +148,7 @@ def _codes(table: pd.DataFrame, picture: Draw) -> list[Picture]:
         most = max(int(speakers.max(initial=1)), 1)
         axes.hist(speakers, bins=np.linspace(-0.5, most + 0.5, min(most + 2, 40)), color=BLUE, alpha=0.75, rwidth=0.9)
         axes.set(xlabel="speakers that use a code", ylabel="codes")
+        axes.locator_params(integer=True)
 
     return [
         picture(use, "Use of the codes; dashed: if all were used equally."),
