@@ -206,9 +206,25 @@ def test_splits_and_shards_hold_whole_speakers(tmp_path: Path) -> None:
 
 
 def test_a_leak_is_counted(tmp_path: Path) -> None:
-    root = table_corpus(tmp_path, "utt_id\tspeaker\tpath\ttext\tsplit", "1\ts\ta.wav\tHi.\ttrain", "2\ts\tb.wav\thi.\ttest")
+    root = table_corpus(
+        tmp_path, "utt_id\tspeaker\tpath\ttext\tsplit", "1\ts\ta.wav\tHi.\ttrain", "2\ts\tb.wav\thi.\ttest"
+    )
     _, _, manifest = run(tmp_path, path=str(root))
     assert read_identity(manifest)["leaks"] == {"speakers": 1, "sessions": 0, "sentences": 1}
+
+
+def test_an_id_that_is_no_file_name_is_refused(tmp_path: Path) -> None:
+    root = table_corpus(tmp_path, "utt_id\tspeaker\tpath", "../1\ts\ta.wav", "2\ts\tb.wav")
+    _, rejected, _ = run(tmp_path, path=str(root), test_speakers=0)
+    assert rejected[["utt_id", "reason"]].to_numpy().tolist() == [["../1", "unusable id"]]
+
+
+def test_a_file_changed_after_listing_is_told(tmp_path: Path) -> None:
+    root = table_corpus(tmp_path, "utt_id\tspeaker\tpath", "1\ts\ta.wav")
+    _, _, manifest = run(tmp_path, path=str(root), test_speakers=0)
+    write(root / "a.wav", speech(77))
+    with pytest.raises(BowerbirdError, match=r"a\.wav has changed since the manifest was made"):
+        store_audio(manifest, tmp_path / "shard-0000.npy", 0, False, RuntimeConfig())
 
 
 def test_more_shards_than_speakers_is_an_error(tmp_path: Path) -> None:

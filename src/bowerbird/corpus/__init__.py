@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bowerbird.artifacts import BowerbirdError, Identity, RunRecord, inputs_digest
+from bowerbird.artifacts import BowerbirdError, Identity, RunRecord, file_sha256, inputs_digest
 from bowerbird.audio import SAMPLE_RATE, float_to_int16, read_audio
 from bowerbird.config import CorpusConfig, RuntimeConfig, TrialsConfig
 from bowerbird.corpus.checks import Refusal, inspect_all
@@ -86,7 +86,7 @@ def store_audio(manifest: Path, output: Path, shard: int, trim_silence: bool, ru
     `trim_silence` cuts what Silero VAD hears as silence at both ends, but for a tenth of a second.
     """
     record = RunRecord()
-    table = read_table(manifest, ["utt_id", "path", "shard"])
+    table = read_table(manifest, ["utt_id", "path", "shard", "sha256"])
     rows = table[table["shard"] == shard]
     root = Path(read_identity(manifest)["root"])
     identity = Identity(
@@ -94,7 +94,11 @@ def store_audio(manifest: Path, output: Path, shard: int, trim_silence: bool, ru
     )
     trim = _silence_trimmer() if trim_silence else lambda wave: wave
     with ShardWriter(output, "int16", (), length="num_samples") as writer:
-        for utt_id, path in zip(rows["utt_id"], rows["path"], strict=True):
+        for utt_id, path, digest in zip(rows["utt_id"], rows["path"], rows["sha256"], strict=True):
+            if (root / path).exists() and file_sha256(root / path) != digest:
+                raise BowerbirdError(
+                    f"{utt_id}: {root / path} has changed since the manifest was made; list the corpus again"
+                )
             try:
                 wave = read_audio(root / path)
             except BowerbirdError as error:

@@ -57,7 +57,11 @@ def read_entries(options: CorpusConfig) -> Listing:
         )
     unique: dict[str, Entry] = {}
     for entry in sorted(entries, key=lambda e: (e.utt_id.encode(), e.path)):
-        if entry.utt_id in unique:
+        if "/" in entry.utt_id or entry.utt_id.startswith("."):
+            refusals.append(
+                Refusal(entry.utt_id, entry.path, "unusable id", "ids become file names: no '/', no leading '.'")
+            )
+        elif entry.utt_id in unique:
             refusals.append(
                 Refusal(entry.utt_id, entry.path, "duplicate id", f"first seen at {unique[entry.utt_id].path}")
             )

@@ -11,14 +11,20 @@ from bowerbird.config import CorpusConfig
 
 
 def assign_splits(table: pd.DataFrame, options: CorpusConfig) -> list[str]:
-    """The corpus's own split where it names one; otherwise whole speakers by the hash of seed and speaker."""
+    """The corpus's own split where it names one; otherwise whole speakers by the hash of seed and speaker.
+
+    Where a corpus names the split of some of a speaker's utterances only, the others follow the first named.
+    """
     if (table["split"] != "").all():
         return list(table["split"])
-    ranked = sorted(table["speaker"].unique(), key=lambda speaker: _hash(options.split_seed, speaker))
+    named_of = dict(table[table["split"] != ""].drop_duplicates("speaker")[["speaker", "split"]].to_numpy().tolist())
+    unnamed = set(table["speaker"]) - set(named_of)
+    ranked = sorted(unnamed, key=lambda speaker: _hash(options.split_seed, speaker))
     tests = round(len(ranked) * options.test_speakers)
     valids = round(len(ranked) * options.valid_speakers)
     split = dict.fromkeys(ranked, "train")
     split |= dict.fromkeys(ranked[:tests], "test") | dict.fromkeys(ranked[tests : tests + valids], "valid")
+    split |= named_of
     return [named or split[speaker] for named, speaker in zip(table["split"], table["speaker"], strict=True)]
 
 

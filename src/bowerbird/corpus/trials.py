@@ -47,13 +47,18 @@ def choose_trials(table: pd.DataFrame, options: TrialsConfig) -> pd.DataFrame:
 
 
 def _targets(source: dict, speakers: list[str], own: dict, rows: dict, options: TrialsConfig) -> list[str]:
-    """Speakers a source may be converted to: others, with at least two utterances, of the wanted gender."""
+    """Speakers a source may be converted to: of the wanted gender (unknown is none), with two utterances of other words.
+
+    One of them is heard by the system, the other by the judge; neither may say what the source says.
+    """
     fitting = []
     for speaker in speakers:
-        if speaker == source["speaker"] or len(own[speaker]) < 2:
+        other = [u for u in own[speaker] if not _same_words(rows[u], source)]
+        if speaker == source["speaker"] or len(other) < 2:
             continue
-        same = rows[own[speaker][0]]["gender"] == source["gender"]
-        if options.cross_gender == "any" or same == (options.cross_gender == "same"):
+        genders = {rows[own[speaker][0]]["gender"], source["gender"]}
+        known = "" not in genders
+        if options.cross_gender == "any" or (known and (len(genders) == 1) == (options.cross_gender == "same")):
             fitting.append(speaker)
     return fitting
 
@@ -62,12 +67,11 @@ def _trial(source: dict, target: str, third: list[str], own: dict, rows: dict, o
     """One trial; what is drawn depends on the seed, the source and the target alone."""
     trial_id = f"{source['utt_id']}--{target}"
     rng = np.random.Generator(np.random.PCG64([options.seed, *trial_id.encode()]))
-    said = _words(source["text"])
-    parallel = [u for u in own[target] if said and _words(rows[u]["text"]) == said]
+    parallel = [u for u in own[target] if _same_words(rows[u], source)]
     order = [own[target][i] for i in rng.permutation(len(own[target]))]
-    free = [u for u in order if u not in parallel] or order
-    heldout, references, seconds = free[0], [], 0.0
-    for utt_id in free[1:] or free:
+    heldout, *free = [u for u in order if u not in parallel]
+    references, seconds = [], 0.0
+    for utt_id in free:
         references.append(utt_id)
         seconds += rows[utt_id]["duration_s"]
         if seconds >= options.reference_s:
@@ -89,6 +93,11 @@ def _trial(source: dict, target: str, third: list[str], own: dict, rows: dict, o
         "language": source["language"],
         "condition": f"{options.reference_s:g}s",
     }
+
+
+def _same_words(one: dict, other: dict) -> bool:
+    """Whether two utterances say the same, as far as their transcripts tell."""
+    return bool(_words(one["text"])) and _words(one["text"]) == _words(other["text"])
 
 
 def _words(text: str) -> str:
