@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from speech import IDENTITY, TEXTS, Study, make_study
 
 from bowerbird.artifacts import BowerbirdError, Identity
 from bowerbird.config import ConversionConfig, EvaluationConfig, RuntimeConfig
@@ -20,6 +19,7 @@ from bowerbird.evaluation import SCORES, score_trials, summarise_scores
 from bowerbird.experiments import AnchorExperiment
 from bowerbird.metrics import quality
 from bowerbird.tables import TRIALS, read_table, write_table
+from speech import IDENTITY, TEXTS, Study, make_study
 
 CPU = RuntimeConfig(device="cpu")
 OPTIONS = EvaluationConfig(bootstrap=100, closed_set=False)
