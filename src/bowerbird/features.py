@@ -6,6 +6,7 @@ import contextlib
 import logging
 import shutil
 import sys
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,15 +15,16 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from bowerbird.artifacts import BowerbirdError, Identity, RunRecord, atomic_path, inputs_digest
+from bowerbird.artifacts import Identity, RunRecord, atomic_path, inputs_digest
 from bowerbird.audio import SAMPLE_RATE, int16_to_float
 from bowerbird.config import FeaturesConfig, RuntimeConfig
 from bowerbird.encoders.selfsupervised import FeatureExtractor
+from bowerbird.nn.neighbours import pick_device
 from bowerbird.tables import Shards, ShardWriter
 
 VERSION = 1
 logger = logging.getLogger(__name__)
-CHUNK_S = 120.0  # audio between two records of progress, seconds
+CHUNK_S = 300.0  # audio between two records of progress, seconds: what a kill can cost
 
 
 def extract_features(audio: Path, output: Path, options: FeaturesConfig, runtime: RuntimeConfig) -> None:
@@ -30,60 +32,66 @@ def extract_features(audio: Path, output: Path, options: FeaturesConfig, runtime
 
     A job that is killed goes on where it stopped: finished parts lie in a hidden folder beside the output until the
     shard is whole. On the CPU utterances go through one by one (batches bring nothing there), so the bytes depend on
-    nothing but the parameters; on a GPU they are batched by length and agree with that within 1e-4.
+    nothing but the parameters; on a GPU they are batched by length and agree with that within a tolerance.
     """
-    device = resolve_device(runtime.device)
-    extractor = FeatureExtractor(options, device)
+    device = pick_device(runtime.device)
+    extractor = FeatureExtractor(options, device, key=f"features.{output.parent.name}", batch_s=runtime.batch_s)
     shards = Shards([audio], length="num_samples")
-    params = {**options.model_dump(exclude={"revision"}), "weights_sha256": extractor.weights}
-    identity = Identity("features", VERSION, params, {"audio": inputs_digest([audio])})
+    identity = Identity("features", VERSION, extractor.identity_params(), {"audio": inputs_digest([audio])})
     parts = output.parent / f".partial-{output.stem}-{identity.hash}"
     record = RunRecord(device=str(device), dtype=options.precision)
-    audio_s = sum(shards.lengths().values()) / SAMPLE_RATE
+    lengths = shards.lengths()
+    audio_s = sum(lengths.values()) / SAMPLE_RATE
     with ShardWriter(output, "float16", (extractor.dim,)) as writer:
-        for names, features in finished_parts(extractor, shards, parts, runtime):
-            for utt_id, array in zip(names, features, strict=True):
-                writer.add(utt_id, array, num_samples=len(shards[utt_id]))
-        record.extra = {"encoder": extractor.describe(), "audio_s": round(audio_s, 1)}
+        for utt_id, features in features_by_parts(extractor, shards, parts, runtime):
+            writer.add(utt_id, features, num_samples=lengths[utt_id])
+        record.extra = {
+            "encoder": extractor.describe(),
+            "audio_s": round(audio_s, 1),
+            "padded_to_one_frame": [utt_id for utt_id, count in lengths.items() if count < extractor.shortest],
+        }
         writer.close(identity, record, extra={"dim": extractor.dim, "encoder": extractor.describe()})
-    shutil.rmtree(parts, ignore_errors=True)
+    for folder in output.parent.glob(f".partial-{output.stem}-*"):  # also those of parameters that were given up
+        shutil.rmtree(folder, ignore_errors=True)
     logger.info("%s: %d utterances, %.0f s of speech", output, len(shards), audio_s)
 
 
-def resolve_device(name: str) -> torch.device:
-    """``auto`` is a GPU where there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise BowerbirdError(f"runtime.device = {name!r}: there is no GPU here; use auto or cpu")
-    return torch.device(name)
-
-
-def finished_parts(
+def features_by_parts(
     extractor: FeatureExtractor, shards: Shards, folder: Path, runtime: RuntimeConfig
-) -> Iterator[tuple[list[str], list[np.ndarray]]]:
-    """Part by part, in the shard's order: read back where it was done before, computed and kept where not."""
+) -> Iterator[tuple[str, np.ndarray]]:
+    """(utterance, features) in the shard's order: read back where it was done before, computed and kept where not."""
     chunks = list(split_into_chunks(shards))
     with tqdm(total=len(shards), unit="utt", disable=not sys.stderr.isatty(), desc="features") as bar:
         for number, names in enumerate(chunks):
             path = folder / f"part-{number:05d}.npz"
-            features = read_part(path, names)
+            features = read_part(path, names, extractor.dim)
             if features is None:
-                features = compute(extractor, shards, names, runtime)
-                with atomic_path(path) as temporary:
-                    np.savez(temporary, *features)
-                if number % 10 == 9:
-                    logger.info("features: part %d of %d", number + 1, len(chunks))
+                features = compute(extractor, shards, names, runtime.threads)
+                write_part(path, names, features)
             bar.update(len(names))
-            yield names, features
+            if number % 10 == 9:
+                logger.info("features: part %d of %d", number + 1, len(chunks))
+            yield from zip(names, features, strict=True)
 
 
-def read_part(path: Path, names: list[str]) -> list[np.ndarray] | None:
-    """A finished part from disk; None if it is not there or not whole."""
+def write_part(path: Path, names: list[str], features: list[np.ndarray]) -> None:
+    """Keep the features of some utterances until the shard is whole."""
+    with atomic_path(path) as temporary:
+        np.savez(temporary, names=np.array(names), frames=[len(f) for f in features], features=np.concatenate(features))
+
+
+def read_part(path: Path, names: list[str], dim: int) -> list[np.ndarray] | None:
+    """A finished part from disk; None if it is not there, not whole, or not of these utterances."""
     if not path.exists():
         return None
-    with contextlib.suppress(OSError, ValueError, KeyError, EOFError), np.load(path, allow_pickle=False) as stored:
-        return [stored[f"arr_{i}"] for i in range(len(names))]
+    with (
+        contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile),
+        np.load(path, allow_pickle=False) as part,
+    ):
+        features, frames = part["features"], part["frames"]
+        if list(part["names"]) == names and features.shape == (frames.sum(), dim) and features.dtype == np.float16:
+            return np.split(features, np.cumsum(frames)[:-1])
+    logger.warning("%s: damaged; made again", path)
     return None
 
 
@@ -101,38 +109,17 @@ def split_into_chunks(shards: Shards) -> Iterator[list[str]]:
         yield chunk
 
 
-def compute(extractor: FeatureExtractor, shards: Shards, names: list[str], runtime: RuntimeConfig) -> list[np.ndarray]:
-    """Features of some utterances, in their order, whatever the batches they went through in.
+def compute(extractor: FeatureExtractor, shards: Shards, names: list[str], threads: int) -> list[np.ndarray]:
+    """Features of some utterances, in their order.
 
-    On the CPU `threads` utterances are under way at a time, each on one thread: with more, sums would be taken in another
-    order, and the bytes would depend on the number of threads.
+    On the CPU `threads` utterances are under way at a time, each on one thread: with more, sums would be taken in
+    another order, and the bytes would depend on the number of threads.
     """
 
-    def extract(batch: list[str]) -> list[np.ndarray]:
-        waves = [torch.from_numpy(int16_to_float(shards[utt_id])) for utt_id in batch]
-        try:
-            return extractor.extract_batch(waves)
-        except BowerbirdError as error:
-            raise BowerbirdError(f"{', '.join(batch[:3])}{' ...' if len(batch) > 3 else ''}: {error}") from error
+    def extract(group: list[str]) -> list[np.ndarray]:
+        return extractor.extract_batch([torch.from_numpy(int16_to_float(shards[name])) for name in group], group)
 
-    groups = list(batches(names, shards.lengths(), extractor.device, runtime.batch_s))
-    workers = runtime.threads if extractor.device.type == "cpu" else 1
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        done = list(pool.map(extract, groups))
-    results = {name: array for group, arrays in zip(groups, done, strict=True) for name, array in zip(group, arrays)}
-    return [results[utt_id] for utt_id in names]
-
-
-def batches(names: list[str], lengths: dict[str, int], device: torch.device, batch_s: float) -> Iterator[list[str]]:
-    """On a GPU, utterances of similar length, at most ``batch_s`` seconds with padding; on the CPU one by one."""
-    if device.type == "cpu":
-        yield from ([name] for name in names)
-        return
-    batch: list[str] = []
-    for name in sorted(names, key=lambda n: (-lengths[n], n)):  # longest first: the first of a batch sets its width
-        if batch and (len(batch) + 1) * lengths[batch[0]] > batch_s * SAMPLE_RATE:
-            yield batch
-            batch = []
-        batch.append(name)
-    if batch:
-        yield batch
+    if extractor.device.type != "cpu":
+        return extract(names)
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        return [features for (features,) in pool.map(extract, ([name] for name in names))]

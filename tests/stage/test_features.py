@@ -10,7 +10,7 @@ import pytest
 from bowerbird import features
 from bowerbird.artifacts import BowerbirdError, Identity, RunRecord
 from bowerbird.config import FeaturesConfig, RuntimeConfig
-from bowerbird.features import batches, extract_features
+from bowerbird.features import extract_features
 from bowerbird.tables import Shards, ShardWriter, read_identity
 
 OPTIONS = FeaturesConfig(encoder="bundled:nano-encoder", layer=1)
@@ -47,8 +47,14 @@ def test_counts_agree_with_the_audio_and_the_model_is_named(audio: Path, tmp_pat
 
 
 def test_batches_and_threads_change_no_byte(audio: Path, tmp_path: Path) -> None:
+    import torch
+
     one = extract(audio, tmp_path / "a" / "shard-0000.npy", batch_s=1, threads=1)
-    assert extract(audio, tmp_path / "b" / "shard-0000.npy", batch_s=60, threads=2) == one
+    torch.set_num_threads(2)  # as the command line sets it for --threads 2
+    try:
+        assert extract(audio, tmp_path / "b" / "shard-0000.npy", batch_s=60, threads=2) == one
+    finally:
+        torch.set_num_threads(1)
 
 
 def test_a_killed_shard_goes_on_where_it_stopped(audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,16 +80,63 @@ def test_a_killed_shard_goes_on_where_it_stopped(audio: Path, tmp_path: Path, mo
     assert not list(output.parent.glob(".partial-*"))
 
 
-def test_batches_on_a_gpu_are_bounded_and_of_similar_length() -> None:
-    import torch
+def test_a_damaged_part_is_made_again(audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "CHUNK_S", 4.0)
+    whole = extract(audio, tmp_path / "a" / "shard-0000.npy")
+    output = tmp_path / "b" / "shard-0000.npy"
+    real = features.ShardWriter.close
 
-    lengths = {f"u{n}": 16000 * (1 + n % 5) for n in range(40)}
-    found = list(batches(list(lengths), lengths, torch.device("cuda"), 12.0))
-    assert sorted(n for batch in found for n in batch) == sorted(lengths)
-    for batch in found:
-        assert len(batch) * max(lengths[n] for n in batch) <= 12 * 16000
-        assert max(lengths[n] for n in batch) - min(lengths[n] for n in batch) <= 16000
-    assert max(map(len, found)) > 3
+    def die_before_the_end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(features.ShardWriter, "close", lambda *_, **__: die_before_the_end())
+    with pytest.raises(KeyboardInterrupt):
+        extract(audio, output)
+    monkeypatch.setattr(features.ShardWriter, "close", real)
+    first, second, third, *_ = sorted(output.parent.glob(".partial-*/part-*.npz"))
+    first.write_bytes(first.read_bytes()[:1000])
+    second.write_bytes(b"")
+    third.write_bytes(sorted(output.parent.glob(".partial-*/part-*.npz"))[-1].read_bytes())  # of other utterances
+    assert extract(audio, output) == whole
+
+
+def test_parts_of_parameters_that_were_given_up_are_removed(audio: Path, tmp_path: Path) -> None:
+    stale = tmp_path / "f/.partial-shard-0000-0123456789abcdef"
+    other = tmp_path / "f/.partial-shard-0001-0123456789abcdef"
+    for folder in (stale, other):
+        folder.mkdir(parents=True)
+        (folder / "part-00000.npz").write_bytes(b"old")
+    extract(audio, tmp_path / "f" / "shard-0000.npy")
+    assert not stale.exists() and other.exists()
+
+
+def test_what_changes_the_bytes_is_in_the_identity_and_nothing_else(audio: Path, tmp_path: Path) -> None:
+    """The same model from another folder gives the same files, and no path is in them."""
+    import shutil
+
+    from bowerbird.config import bundled
+
+    outputs = []
+    for place in ("here", "there"):
+        folder = tmp_path / place / "encoder"
+        shutil.copytree(bundled("bundled:nano-encoder"), folder)
+        output = tmp_path / place / "shard-0000.npy"
+        extract_features(
+            audio, output, OPTIONS.model_copy(update={"encoder": str(folder)}), RuntimeConfig(device="cpu")
+        )
+        outputs.append(output.read_bytes() + output.with_suffix(".parquet").read_bytes())
+    assert outputs[0] == outputs[1] and str(tmp_path).encode() not in outputs[0]
+
+
+def test_an_utterance_that_cannot_be_stored_is_named(audio: Path, tmp_path: Path, monkeypatch) -> None:
+    def loud(self, waves):
+        return [t * (1e9 if len(w) == 4800 else 1.0) for t, w in zip(real(self, waves), waves)]
+
+    real = features.FeatureExtractor._forward
+    monkeypatch.setattr(features.FeatureExtractor, "_forward", loud)
+    with pytest.raises(BowerbirdError, match=r"^u0: features beyond float16 .*features\.f\.layer"):
+        extract(audio, tmp_path / "f" / "shard-0000.npy")
+    assert not (tmp_path / "f" / "shard-0000.npy").exists()
 
 
 def test_a_missing_gpu_is_told(audio: Path, tmp_path: Path) -> None:
@@ -91,5 +144,5 @@ def test_a_missing_gpu_is_told(audio: Path, tmp_path: Path) -> None:
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    with pytest.raises(BowerbirdError, match="there is no GPU here"):
+    with pytest.raises(BowerbirdError, match="no CUDA device here"):
         extract_features(audio, tmp_path / "shard-0000.npy", OPTIONS, RuntimeConfig(device="cuda"))

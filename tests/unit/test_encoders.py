@@ -89,66 +89,200 @@ def test_windows_give_as_many_frames_and_agree_away_from_seams(directories) -> N
         wave = waves(n)[0]
         a, b = whole.extract(wave), windowed.extract(wave)
         assert a.shape == b.shape
-        # layer 0 looks at the positional convolution only (16 frames): half a second from every edge nothing may differ
+        # layer 0 sees 8 frames to each side, half an overlap is 25: joined there, no frame may differ
         torch.testing.assert_close(a, b, atol=2e-3, rtol=0)
 
 
-def test_normalising_the_input_is_a_choice(directories) -> None:
-    spec = str(directories["wavlm-large"])
-    plain = FeatureExtractor(FeaturesConfig(encoder=spec, layer=1))
-    normal = FeatureExtractor(FeaturesConfig(encoder=spec, layer=1, normalize_input=True))
-    wave = waves(8000)[0]
-    unit = (wave - wave.mean()) / wave.std(unbiased=False)
-    torch.testing.assert_close(normal.extract(wave), plain.extract(unit), atol=1e-2, rtol=1e-2)
-    assert (normal.extract(wave) - plain.extract(wave)).abs().max() > 1e-2
+def test_normalising_the_input_is_a_choice_and_of_the_whole_utterance(directories) -> None:
+    """Statistics come from the utterance alone: not from padding, and not from each window."""
+    fade = torch.linspace(0.02, 2, 16000 * 4)
+    for more in ({}, {"padding": "centre"}, {"max_window_s": 2.0, "overlap_s": 1.0}):
+        options = FeaturesConfig(encoder=str(directories["wavlm-large"]), layer=1, **more)
+        plain, normal = (
+            FeatureExtractor(options),
+            FeatureExtractor(options.model_copy(update={"normalize_input": True})),
+        )
+        wave = waves(16000 * 4)[0] * fade + 0.05
+        unit = (wave - wave.mean()) / wave.std(unbiased=False)
+        torch.testing.assert_close(normal.extract(wave), plain.extract(unit), atol=1e-2, rtol=1e-2)
+        assert (normal.extract(wave) - plain.extract(wave)).abs().max() > 0.1
 
 
-def test_out_of_memory_halves_the_batch(directories, monkeypatch: pytest.MonkeyPatch) -> None:
-    extractor = FeatureExtractor(FeaturesConfig(encoder=str(directories["wavlm-large"]), layer=1))
-    several = waves(4000, 5000, 6000, 7000, 8000)
-    expected = extractor.extract_batch(several)
-    real, sizes = extractor._extract, []
+def as_on_a_gpu(directory: Path, monkeypatch: pytest.MonkeyPatch, fits: int) -> tuple[FeatureExtractor, list[int]]:
+    """An extractor that batches as on a GPU, and that runs out of memory on more than ``fits`` windows at once."""
+    extractor = FeatureExtractor(FeaturesConfig(encoder=str(directory), layer=1))
+    extractor.batch_s = 60.0
+    real, sizes = extractor._forward, []
 
     def small_gpu(batch):
         sizes.append(len(batch))
-        if len(batch) > 2:
+        if len(batch) > fits:
             raise torch.cuda.OutOfMemoryError
         return real(batch)
 
-    monkeypatch.setattr(extractor, "_extract", small_gpu)
+    monkeypatch.setattr(extractor, "_forward", small_gpu)
+    return extractor, sizes
+
+
+def test_out_of_memory_halves_the_batch(directories, monkeypatch: pytest.MonkeyPatch) -> None:
+    several = waves(4000, 8000, 8000, 8000, 8000, 5000)
+    expected = FeatureExtractor(FeaturesConfig(encoder=str(directories["wavlm-large"]), layer=1)).extract_batch(several)
+    extractor, sizes = as_on_a_gpu(directories["wavlm-large"], monkeypatch, fits=2)
     found = extractor.extract_batch(several)
-    assert sizes == [5, 2, 3, 1, 2]
+    assert sizes == [6, 3, 1, 1, 1, 1, 1, 1]  # six, three, then one by one
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a.astype(np.float32), b.astype(np.float32), atol=2e-3)
+    assert max(sizes) == 6 and extractor.batch_s < 3  # what did not fit is not tried again
 
 
-def test_out_of_memory_on_one_utterance_says_what_to_do(directories, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_on_one_utterance_names_it_and_says_what_to_do(directories, monkeypatch) -> None:
+    extractor, sizes = as_on_a_gpu(directories["wavlm-large"], monkeypatch, fits=0)
+    with pytest.raises(BowerbirdError, match=r"^second: out of GPU memory on 0\.5 s.*lower features\.max_window_s"):
+        extractor.extract_batch(waves(4000, 8000), ["first", "second"])
+    assert sizes == [2, 1]
+
+
+def test_batches_on_a_gpu_are_bounded_and_of_similar_length(directories, monkeypatch: pytest.MonkeyPatch) -> None:
+    extractor = FeatureExtractor(FeaturesConfig(encoder=str(directories["wavlm-large"]), layer=0, max_window_s=4))
+    extractor.batch_s = 12.0
+    batches = []
+    real = extractor._forward
+    monkeypatch.setattr(extractor, "_forward", lambda batch: batches.append([len(w) for w in batch]) or real(batch))
+    several = waves(*(16000 * (1 + n % 5) for n in range(20)))
+    found = extractor.extract_batch(several)  # those of 5 s go through in two windows of 4 s
+    assert [len(f) for f in found] == [(len(w) - 80) // 320 for w in several]
+    assert sum(map(len, batches)) == 24 and max(map(len, batches)) > 3
+    for batch in batches:
+        assert len(batch) * max(batch) <= 12.0 * 16000
+        assert max(batch) - min(batch) <= 16000
+
+
+def test_on_a_cpu_a_long_recording_goes_through_window_by_window(directories, monkeypatch) -> None:
+    extractor = FeatureExtractor(FeaturesConfig(encoder=str(directories["wavlm-base"]), layer=1, max_window_s=3))
+    batches, real = [], extractor._forward
+    monkeypatch.setattr(extractor, "_forward", lambda batch: batches.append(len(batch)) or real(batch))
+    extractor.extract(waves(16000 * 9)[0])
+    assert len(batches) == 7 and set(batches) == {1}
+
+
+@pytest.mark.parametrize(("value", "message"), [(1e30, "beyond float16"), (float("nan"), "not finite")])
+def test_values_that_cannot_be_stored_name_the_utterance(directories, value: float, message: str) -> None:
     extractor = FeatureExtractor(FeaturesConfig(encoder=str(directories["wavlm-large"]), layer=1))
+    extractor.encoder.model.encoder.layers[0].feed_forward.output_dense.bias.data[3] = value
+    with pytest.raises(BowerbirdError, match=f"^utt7: .*{message}.*features\\."):
+        extractor.extract_batch(waves(4000), ["utt7"])
 
-    def no_gpu(batch):
-        raise torch.cuda.OutOfMemoryError
 
-    monkeypatch.setattr(extractor, "_extract", no_gpu)
-    with pytest.raises(BowerbirdError, match="lower max_window_s"):
-        extractor.extract_batch(waves(4000))
+def copy(source: Path, target: Path, *names: str) -> Path:
+    target.mkdir(parents=True)
+    for name in names:
+        (target / name).write_bytes((source / name).read_bytes())
+    return target
 
 
 def test_random_weights_are_never_a_fallback(directories, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    with pytest.raises(BowerbirdError, match="no model there"):
-        FeatureExtractor(FeaturesConfig(encoder=str(tmp_path / "nowhere"), layer=1))
-    broken = tmp_path / "broken"
-    broken.mkdir()
+    def load(folder: Path) -> None:
+        FeatureExtractor(FeaturesConfig(encoder=str(folder), layer=1))
+
     source = directories["wavlm-large"]
-    (broken / "config.json").write_bytes((source / "config.json").read_bytes())
-    with pytest.raises(BowerbirdError, match="no weights there"):
-        FeatureExtractor(FeaturesConfig(encoder=str(broken), layer=1))
+    with pytest.raises(BowerbirdError, match="no such directory"):
+        load(tmp_path / "nowhere")
+    with pytest.raises(BowerbirdError, match=r"no config\.json"):
+        load(copy(source, tmp_path / "weights-only", "model.safetensors"))
+    with pytest.raises(BowerbirdError, match=r"no weights there; looked for model\.safetensors"):
+        load(copy(source, tmp_path / "config-only", "config.json"))
+    broken = copy(source, tmp_path / "broken", "config.json")
+    (broken / "model.safetensors").write_bytes((source / "model.safetensors").read_bytes()[:5000])
+    with pytest.raises(BowerbirdError, match=r"broken: model\.safetensors cannot be loaded"):
+        load(broken)
     weights = load_file(source / "model.safetensors")
     weights.pop(next(k for k in weights if "layers.0.feed_forward" in k))
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(BowerbirdError, match="weights lack 1 tensors"):
-        FeatureExtractor(FeaturesConfig(encoder=str(broken), layer=1))
+        load(broken)
+    (broken / "config.json").write_text('{"model_type": "whisper"}')
+    with pytest.raises(BowerbirdError, match="is a whisper; supported: wavlm, hubert, wav2vec2"):
+        load(broken)
+
+
+def test_nothing_in_a_bin_file_is_unpickled(directories, tmp_path: Path) -> None:
+    class Harm:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "harm"), "w"))
+
+    folder = copy(directories["hubert-base"], tmp_path / "harmful", "config.json")
+    torch.save({"encoder.layer_norm.weight": Harm()}, folder / "pytorch_model.bin")
+    with pytest.raises(BowerbirdError, match=r"pytorch_model\.bin cannot be loaded"):
+        FeatureExtractor(FeaturesConfig(encoder=str(folder), layer=1))
+    assert not (tmp_path / "harm").exists()
+
+
+def test_older_files_load_as_well(directories, tmp_path: Path) -> None:
+    """As published: .bin, weight norm under its old names, the model below a training head; or in several files."""
+    from safetensors.torch import load_file
+
+    source = directories["wav2vec2-large"]
+    options = FeaturesConfig(encoder=str(source), layer=2)
+    expected = FeatureExtractor(options).extract(waves(8000)[0])
+    state = load_file(source / "model.safetensors")
+    old = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+    renamed = {}
+    for key, value in state.items():
+        for new, before in old.items():
+            key = key.replace(new, before)
+        renamed[f"wav2vec2.{key}"] = value
+    folder = copy(source, tmp_path / "old", "config.json")
+    torch.save(renamed, folder / "pytorch_model.bin")
+    torch.testing.assert_close(FeatureExtractor(options.model_copy(update={"encoder": str(folder)})).extract(waves(8000)[0]), expected)  # fmt: skip
+    Wav2Vec2Model.from_pretrained(source).save_pretrained(tmp_path / "parts", max_shard_size="40KB")
+    assert not (tmp_path / "parts/model.safetensors").exists()
+    parts = FeatureExtractor(options.model_copy(update={"encoder": str(tmp_path / "parts")}))
+    torch.testing.assert_close(parts.extract(waves(8000)[0]), expected)
+    assert len(parts.checkpoint.weights) > 1 and len(parts.weights) == 64
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def hub_cache(directories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A hub cache that holds ``somebody/wavlm``; there is no network."""
+    import huggingface_hub.constants as hub
+
+    monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(hub, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    model = tmp_path / "cache/models--somebody--wavlm"
+    copy(directories["wavlm-base"], model / "snapshots" / COMMIT, "config.json", "model.safetensors")
+    (model / "refs").mkdir()
+    (model / "refs/main").write_text(COMMIT)
+    return tmp_path / "cache"
+
+
+def test_a_hub_id_comes_from_the_cache_with_its_commit(hub_cache: Path, directories, caplog) -> None:
+    found = FeatureExtractor(FeaturesConfig(encoder="somebody/wavlm", layer=1))
+    assert "pin its commit" in caplog.text
+    local = FeatureExtractor(FeaturesConfig(encoder=str(directories["wavlm-base"]), layer=1))
+    assert found.describe() == {**local.describe(), "encoder": "somebody/wavlm", "revision": COMMIT}
+    torch.testing.assert_close(found.extract(waves(8000)[0]), local.extract(waves(8000)[0]))
+    assert found.identity_params() == local.identity_params()  # where a model lies changes nothing
+    caplog.clear()
+    FeatureExtractor(FeaturesConfig(encoder="somebody/wavlm", revision=COMMIT, layer=1))
+    assert "pin its commit" not in caplog.text
+
+
+def test_a_hub_id_that_is_not_here_says_what_to_do(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(BowerbirdError, match=r"features\.encoder: nobody/x: .*HF_HUB_OFFLINE is set.*give a directory"):
+        FeatureExtractor(FeaturesConfig(encoder="nobody/x", layer=1))
+
+
+def test_the_log_names_the_weights_that_ran(directories, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="bowerbird")
+    extractor = FeatureExtractor(FeaturesConfig(encoder=str(directories["hubert-base"]), layer=1))
+    assert str(directories["hubert-base"] / "model.safetensors") in caplog.text and extractor.weights in caplog.text
+    assert str(directories["hubert-base"].parent) not in str(extractor.describe() | extractor.identity_params())
 
 
 def test_a_layer_too_high_names_the_range(directories) -> None:
@@ -157,8 +291,27 @@ def test_a_layer_too_high_names_the_range(directories) -> None:
 
 
 def test_bfloat16_on_a_cpu_is_refused(directories) -> None:
-    with pytest.raises(BowerbirdError, match="needs a GPU"):
-        FeatureExtractor(FeaturesConfig(encoder=str(directories["wavlm-base"]), layer=1, precision="bfloat16"))
+    options = FeaturesConfig(encoder=str(directories["wavlm-base"]), layer=1, precision="bfloat16")
+    with pytest.raises(BowerbirdError, match=r"features\.big\.precision: bfloat16: needs a GPU"):
+        FeatureExtractor(options, key="features.big")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bfloat16_runs_every_kind_of_model(directories, name: str) -> None:
+    """Autocast on the CPU takes the path that it takes on a GPU: types must agree everywhere, also under a mask."""
+    extractor = FeatureExtractor(FeaturesConfig(encoder=str(directories[name]), layer=2))
+    several = waves(8000, 5000)
+    exact = [extractor.encoder([w])[0] for w in several]
+    extractor.dtype = torch.bfloat16
+    for found, expected in zip(extractor._forward(several), exact, strict=True):
+        assert found.dtype == torch.float32 and found.shape == expected.shape
+        assert torch.nn.functional.cosine_similarity(found, expected).min() > 0.98
+
+
+def test_windows_must_be_longer_than_their_overlap(directories) -> None:
+    options = FeaturesConfig(encoder=str(directories["wavlm-base"]), layer=1, max_window_s=2, overlap_s=2)
+    with pytest.raises(BowerbirdError, match=r"features\.overlap_s: 2\.0: windows of 2\.0 s"):
+        FeatureExtractor(options)
 
 
 def test_embeddings_are_resemblyzers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,3 +337,55 @@ def test_the_speaker_embedding_has_a_gradient() -> None:
     wave = waves(32000)[0].requires_grad_()
     load_verifier("resemblyzer").model.embed(wave).sum().backward()
     assert wave.grad is not None and float(wave.grad.abs().sum()) > 0
+    silence = torch.zeros(16000, requires_grad=True)
+    load_verifier("resemblyzer").model.embed(silence).sum().backward()
+    assert silence.grad.isfinite().all()
+
+
+def test_mel_spectrograms_are_librosas() -> None:
+    librosa = pytest.importorskip("librosa")
+    from bowerbird.encoders.speaker import load_verifier
+
+    wave = waves(16000)[0]
+    expected = librosa.feature.melspectrogram(y=wave.numpy(), sr=16000, n_fft=400, hop_length=160, n_mels=40)
+    found = load_verifier("resemblyzer").model.mel(wave).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6)
+
+
+def test_quiet_speech_is_raised_and_loud_speech_stays() -> None:
+    from bowerbird.encoders.speaker import raise_volume
+
+    wave = waves(16000)[0]
+    level = 20 * torch.log10(raise_volume(wave * 0.01).square().mean().sqrt())
+    assert float(level) == pytest.approx(-30, abs=1e-3)
+    torch.testing.assert_close(raise_volume(wave), wave)
+
+
+def test_embeddings_are_unit_vectors_and_of_nothing_there_is_none() -> None:
+    from bowerbird.encoders.speaker import load_verifier
+
+    verifier = load_verifier("resemblyzer")
+    embeddings = verifier.embed([w.numpy() for w in waves(8000, 30000)])
+    assert embeddings.shape == (2, verifier.dim) and embeddings.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
+    assert verifier.embed([]).shape == (0, verifier.dim)
+    with pytest.raises(BowerbirdError, match="without samples"):
+        verifier.embed([np.zeros(0, np.float32)])
+
+
+def test_phone_posteriors_are_probabilities_of_the_named_phones(tmp_path: Path) -> None:
+    from bowerbird.config import bundled
+    from bowerbird.encoders.phonetic import PhoneticEncoder
+
+    encoder = PhoneticEncoder()
+    wave = waves(16000)[0]
+    found = encoder.posteriors(wave)
+    assert found.shape == (49, len(encoder.phones)) and "SIL" in encoder.phones
+    torch.testing.assert_close(found.sum(dim=1), torch.ones(49))
+    torch.testing.assert_close(encoder.from_features(encoder.extractor.extract(wave)), found)
+    with pytest.raises(BowerbirdError, match="reads features of 256 dimensions, not 32"):
+        encoder.from_features(torch.zeros(5, 32))
+    with pytest.raises(BowerbirdError, match="lacks encoder, layer, phones"):
+        PhoneticEncoder(bundled("bundled:nano-encoder"))
+    with pytest.raises(BowerbirdError, match="no phonetic encoder there"):
+        PhoneticEncoder(str(tmp_path))

@@ -1,8 +1,9 @@
 """Speaker encoders: a voice as a unit vector.
 
-``resemblyzer`` is the GE2E model whose weights ship inside the package of that name (Wan et al. 2018; trained on LibriSpeech-other,
-VoxCeleb 1 and 2). Only the weights are read: the package itself imports a voice activity detector that no longer
-installs. Its trimming of silence is therefore left out; everything else is computed as it does, differentiably.
+``resemblyzer`` is the GE2E model whose weights ship inside the package of that name (Wan et al. 2018; trained on
+LibriSpeech-other, VoxCeleb 1 and 2). Only the weights are read: the package itself imports a voice activity detector
+that no longer installs. Its trimming of silence is therefore left out; everything else is computed as it does,
+differentiably, so that the embedding can be part of a training loss.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from bowerbird.artifacts import BowerbirdError, file_sha256
 
 PARTIAL_FRAMES, FRAME_SAMPLES = 160, 160  # a partial utterance is 1.6 s: 160 frames of 10 ms
 PARTIALS_PER_SECOND, MIN_COVERAGE = 1.3, 0.75
-TARGET_DBFS = -30.0
+TARGET_RMS = 10 ** (-30.0 / 20)  # -30 dBFS
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,14 @@ class Ge2e(nn.Module):
 
     def forward(self, mels: Tensor) -> Tensor:
         """Mel spectrograms ``(batch, frames, 40)`` (power, no logarithm) to unit vectors ``(batch, 256)``."""
+        self.lstm.train()  # cuDNN gives gradients only then; without dropout it computes the same
         _, (hidden, _) = self.lstm(mels)
         return F.normalize(F.relu(self.linear(hidden[-1])), dim=1)
 
     def embed(self, wave: Tensor) -> Tensor:
         """One wave ``(samples,)`` at 16 kHz to a unit vector ``(256,)``; differentiable in the wave."""
+        if not len(wave):
+            raise BowerbirdError("speaker embedding: a wave without samples has no voice")
         wave = raise_volume(wave)
         starts = partial_starts(len(wave))
         wave = F.pad(wave, (0, max(0, (starts[-1] + PARTIAL_FRAMES) * FRAME_SAMPLES - len(wave))))
@@ -63,8 +67,8 @@ class Ge2e(nn.Module):
 
 def raise_volume(wave: Tensor) -> Tensor:
     """Scale quiet speech up to -30 dBFS; louder speech stays."""
-    level = 20 * math.log10(max(float(wave.detach().square().mean().sqrt()), 1e-8))
-    return wave * 10 ** ((TARGET_DBFS - level) / 20) if level < TARGET_DBFS else wave
+    level = wave.square().mean().clamp_min(1e-16).sqrt()
+    return wave * (TARGET_RMS / level).clamp_min(1.0)
 
 
 def partial_starts(num_samples: int) -> list[int]:
@@ -82,10 +86,17 @@ class SpeakerEncoder:
     def __init__(self, model: Ge2e, identity: VerifierIdentity) -> None:
         self.model, self.identity = model, identity
 
+    @property
+    def dim(self) -> int:
+        """Dimensions of an embedding (256)."""
+        return self.model.linear.out_features
+
     @torch.inference_mode()
     def embed(self, waves: Sequence[np.ndarray | Tensor]) -> np.ndarray:
         """Waves ``(samples,)`` float at 16 kHz to ``(n, 256)`` float32 of unit length."""
-        return np.stack([self.model.embed(torch.as_tensor(w, dtype=torch.float32)).numpy() for w in waves])
+        device = self.model.linear.weight.device
+        embeddings = [self.model.embed(torch.as_tensor(w, dtype=torch.float32, device=device)) for w in waves]
+        return torch.stack(embeddings).cpu().numpy() if embeddings else np.zeros((0, self.dim), np.float32)
 
     def describe(self) -> VerifierIdentity:
         return self.identity
