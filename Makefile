@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PRESET ?=
 DATA ?=
 ARGS ?=
-OVERRIDE := $(if $(DATA),--config corpus.path=$(DATA),)
+OVERRIDE := $(if $(DATA),--config 'corpus={path: "$(DATA)"}',)
 UV := 0.13.8
 
 .DEFAULT_GOAL := help
