@@ -1,9 +1,10 @@
-"""Feature extraction side by side: one by one, batched, windows under way on several threads, and transformers' own way.
+"""Feature extraction side by side: one by one, batched, several utterances under way at once, and transformers' own way.
 
     python benchmarks/features.py --layer 3
     python benchmarks/features.py --encoder microsoft/wavlm-large --layer 6 --device cuda --utterances 200
 
-Prints seconds of speech a second, the ratio to one by one, and the largest difference of any value from one by one.
+Prints seconds of speech a second, the ratio to one by one, and the largest difference of any value from one by one
+(after rounding to float16 as on disk, whose step is 2.0e-03 for values of 2 to 4 and 3.9e-03 for those of 4 to 8).
 `transformers, padded` pads a batch with zeros, gives the model an attention mask, runs all layers and takes
 `hidden_states[layer]`: with a front end of group normalisation (base models) its features depend on the batch. Such a
 model is made where `--shape base` is given; its weights are random, which changes no time.
