@@ -26,7 +26,10 @@ def main() -> None:
             link.symlink_to(target.resolve())
     with open(options.librispeech_mini / "utterances.tsv", encoding="utf-8") as table:
         real = [row for row in csv.DictReader(table, delimiter="\t") if row["split"] == "train"]
-    rows = [(r["utt_id"], r["speaker"], f"real/{r['path']}", "valid" if n % 25 == 0 else "train") for n, r in enumerate(real)]
+    rows = [
+        (r["utt_id"], r["speaker"], f"real/{r['path']}", "valid" if n % 25 == 0 else "train")
+        for n, r in enumerate(real)
+    ]
     for label in sorted(options.synthetic.glob("k*.json")):
         speaker = f"k{int(label.stem[1:]) // 2:04d}"
         rows.append((label.stem, speaker, f"synthetic/{label.stem}.flac", "train"))

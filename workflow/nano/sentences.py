@@ -1,4 +1,9 @@
-"""What the demo corpus says: sentences written for this project, in plain English with a wide range of phones."""
+"""What the demo corpus says (sentences written for this project, in plain English with a wide range of phones), and what the
+encoder is trained on: sentences put together at random."""
+
+from __future__ import annotations
+
+import numpy as np
 
 TRAIN = """
 The old kettle began to whistle before the guests arrived.
@@ -58,3 +63,47 @@ Some people believe that silence is a good reply.
 
 PARALLEL = 4
 """The first sentences of `TEST` are said by every test speaker: ground truth for parallel measures."""
+
+# Of training_sentence
+WORDS = {
+    "determiner": "the a this that each every another her his their our my your some".split(),
+    "adjective": "quiet old yellow broken young heavy narrow bright foolish gentle huge thick vague pleasant wooden "
+    "curious modern shallow joyful rough smooth azure zealous chubby thirsty voiced orange frozen usual unusual square "
+    "northern".split(),
+    "noun": "house river child engine garden picture journey window cousin teacher bridge village voyage thought measure "
+    "vision treasure cheese church thumb feather leather mother brother oil coin boy voice toy house mouth cow pool book "
+    "foot cook bush wolf girl bird nurse earth zebra zoo judge village garage yard yellow yolk king ring finger song wing "
+    "hook vase shelf shoe ship fish dish watch witch chair jury jacket".split(),
+    "verb": "sees finds carries watches follows paints measures enjoys pulls pushes joins avoids thanks breathes teaches "
+    "chooses judges catches washes brings sings loves gives opens fixes reads takes makes throws shows knows "
+    "calls".split(),
+    "place": "near the old mill,in the kitchen,by the blue lake,above the valley,beyond the hill,across the road,"
+    "on the roof,at the edge of town,between two trees,under a cloudy sky,around the corner,beside the fire".split(","),
+    "lead": "Yesterday,In the evening,After lunch,Before the storm,Once again,As usual,For pleasure,On Thursday,In July,"
+    "Without warning,With great joy,Although it rained".split(","),
+}
+
+
+def training_sentence(rng: np.random.Generator) -> str:
+    """A grammatical enough English sentence with wide phone coverage."""
+
+    def word(kind: str) -> str:
+        return WORDS[kind][rng.integers(len(WORDS[kind]))]
+
+    def phrase() -> str:
+        if rng.random() < 0.6:
+            return f"{word('determiner')} {word('adjective')} {word('noun')}"
+        return f"{word('determiner')} {word('noun')}"
+
+    kind = rng.integers(5)
+    if kind == 0:
+        text = f"{phrase()} {word('verb')} {phrase()} {word('place')}"
+    elif kind == 1:
+        text = f"{word('lead')}, {phrase()} {word('verb')} {phrase()}"
+    elif kind == 2:
+        text = f"{phrase()} and {phrase()} never {word('verb')[:-1]} {word('place')}"
+    elif kind == 3:
+        text = f"why does {phrase()} stand {word('place')}?"
+    else:
+        text = f"{word('lead')}, {phrase()} {word('verb')} {phrase()}, but {phrase()} stays {word('place')}"
+    return text[0].upper() + text[1:]

@@ -43,9 +43,9 @@ CONFIG = WavLMConfig(
     num_hidden_layers=4,
     num_attention_heads=4,
     intermediate_size=768,
-    conv_dim=(32, 64, 96, 128, 192, 192, 192),
-    conv_stride=(5, 2, 2, 2, 2, 2, 2),
-    conv_kernel=(10, 3, 3, 3, 3, 2, 2),
+    conv_dim=(400, 256, 192),  # the first convolution starts as a filter bank: see `start_as_filter_bank`
+    conv_stride=(320, 1, 1),
+    conv_kernel=(400, 1, 1),
     conv_bias=True,
     feat_extract_norm="layer",
     do_stable_layer_norm=False,
@@ -110,12 +110,43 @@ def crop(utterance: Utterance, seconds: float, rng: np.random.Generator) -> tupl
     return wave, frame_labels(utterance.phones, start / RATE, speed, (length - 80) // HOP)
 
 
+def start_as_filter_bank(encoder: WavLMModel, bands: int = 96) -> None:
+    """Let the waveform's convolutions start as a mel filter bank (they are trained on like all weights).
+
+    The first convolution (25 ms every 20 ms) holds each band's windowed sinusoid in four phases, so that the sum of the
+    rectified four is nearly its magnitude; high bands are stronger, as pre-emphasis would make them. Channels of a constant stand beside
+    them: the layer norm that follows divides them by the frame's level, which tells later layers the level. The second
+    convolution starts as the sum of the four phases.
+    """
+    first, second = (encoder.feature_extractor.conv_layers[n] for n in (0, 1))
+    width = CONFIG.conv_kernel[0]
+    mel = torch.linspace(math.log1p(60 / 700), math.log1p(7600 / 700), bands)
+    hertz = 700 * torch.expm1(mel)
+    time_s = (torch.arange(width) - (width - 1) / 2) / RATE
+    spacing = torch.gradient(hertz)[0]
+    window = torch.exp(-0.5 * (time_s[None] * spacing[:, None] * 3.0) ** 2) * torch.hann_window(width)[None]
+    phases = torch.arange(4) * math.pi / 2
+    filters = torch.cos(2 * math.pi * hertz[:, None, None] * time_s + phases[:, None]) * window[:, None]
+    filters = filters / window.sum(1)[:, None, None] * (1 + hertz / 500)[:, None, None]
+    levels = torch.logspace(-3.5, -0.5, (CONFIG.conv_dim[0] - 4 * bands) // 2)
+    with torch.no_grad():
+        first.conv.weight.zero_()
+        first.conv.weight[: 4 * bands, 0] = filters.reshape(4 * bands, width)
+        first.conv.bias.zero_()
+        first.conv.bias[4 * bands :] = torch.stack([levels, -levels], dim=1).reshape(-1)
+        first.layer_norm.weight.fill_(3.0)
+        second.conv.weight[:bands, :, 0] *= 0.1
+        for phase in range(4):
+            second.conv.weight[torch.arange(bands), torch.arange(bands) * 4 + phase, 0] = 0.5
+
+
 class Teacher(nn.Module):
     """The encoder with its training heads."""
 
     def __init__(self) -> None:
         super().__init__()
         self.encoder = WavLMModel(CONFIG)
+        start_as_filter_bank(self.encoder)
         self.phones = nn.Linear(CONFIG.hidden_size, len(PHONES))  # on layer L: the bundled phonetic head
         self.top = nn.Linear(CONFIG.hidden_size, len(PHONES))
         self.mel = nn.Linear(CONFIG.hidden_size, 80)
@@ -157,7 +188,7 @@ def contrastive_loss(features: Tensor, labels: Tensor, temperature: float = 0.1,
     return -((log_prob * positive).sum(1)[has] / positive.sum(1)[has]).mean()
 
 
-WEIGHTS = {"phone_top": 0.5, "phone": 1.0, "contrast": 0.7, "mel": 2.0}
+WEIGHTS = {"phone_top": 0.5, "phone": 1.0, "contrast": 0.7, "mel": 4.0}
 
 
 def make_batch(pools: list[list[Utterance]], size: int, seconds: float, rng: np.random.Generator) -> tuple[Tensor, ...]:
