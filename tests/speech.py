@@ -55,8 +55,8 @@ def make_vocoder(folder: Path, dim: int = DIM) -> Path:
     return folder
 
 
-def make_study(root: Path) -> Study:
-    """Write everything."""
+def make_study(root: Path, split: str = "test") -> Study:
+    """Write everything; all speakers are of one split."""
     rows, waves = [], {}
     for number, speaker in enumerate("abc"):
         for take in range(3):
@@ -65,7 +65,7 @@ def make_study(root: Path) -> Study:
             rows.append({"utt_id": utt_id, "speaker": speaker, "gender": "FM"[number % 2], "language": "en",
                          "session": "", "text": TEXTS[take % 2], "path": f"{utt_id}.wav", "sample_rate": 16000,
                          "num_samples": len(waves[utt_id]), "duration_s": len(waves[utt_id]) / 16000,
-                         "split": "test", "shard": 0, "sha256": ""})  # fmt: skip
+                         "split": split, "shard": 0, "sha256": ""})  # fmt: skip
     manifest, audio, features = root / "manifest.parquet", root / "audio/shard-0000.npy", root / "f/shard-0000.npy"
     write_table(manifest, pd.DataFrame(rows), IDENTITY, MANIFEST)
     rng = np.random.default_rng(0)

@@ -26,6 +26,10 @@ from bowerbird.experiments import Experiment, Section
 Name = str
 
 
+REQUIRED_COLUMNS = ("utt_id", "speaker", "path")  # of a corpus of kind table
+OPTIONAL_COLUMNS = ("gender", "language", "session", "text", "split")
+
+
 class CorpusConfig(Section):
     """Where the speech is, how it is split, what is refused."""
 
@@ -61,6 +65,14 @@ class CorpusConfig(Section):
     max_rejected_fraction: float = Field(0.05, ge=0, le=1, description="share of refused files before the run stops")
     require_text: bool = Field(False, description="refuse utterances without a transcript")
 
+    @pydantic.model_validator(mode="after")
+    def _columns_are_known(self) -> CorpusConfig:
+        known = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
+        for name in self.columns:
+            if name not in known:
+                raise ValueError(f"corpus.columns.{name}: unknown column{_nearest(name, known)}")
+        return self
+
 
 class FeaturesConfig(Section):
     """Self-supervised features of one layer (WavLM, HuBERT, wav2vec 2.0)."""
@@ -82,6 +94,15 @@ class FeaturesConfig(Section):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="of the forward pass; bfloat16 needs a GPU that has it"
     )
+
+    @pydantic.model_validator(mode="after")
+    def _windows_advance(self) -> FeaturesConfig:
+        if self.overlap_s >= self.max_window_s:
+            raise ValueError(
+                f"features.overlap_s: {self.overlap_s:g}: not shorter than max_window_s = {self.max_window_s:g}; "
+                "lower it, or raise max_window_s"
+            )
+        return self
 
 
 class CodebookConfig(Section):
@@ -304,10 +325,47 @@ def load_config(files: Sequence[str | os.PathLike[str]] = (), overrides: Mapping
     return parse_config(merge(merged, overrides or {}))
 
 
+VARIANTS = ("features", "codebook", "pairs", "experiments")  # sections that hold variants by name
+
+
+def resolve_likes(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Variants that say ``like: OTHER`` get the other's values, and their own over them."""
+    resolved = dict(values)
+    for section in VARIANTS:
+        variants = values.get(section)
+        if isinstance(variants, Mapping):
+            resolved[section] = {name: _like(section, name, variants, ()) for name in variants}
+    return resolved
+
+
+def _like(section: str, name: str, variants: Mapping[str, Any], above: tuple[str, ...]) -> Any:
+    variant = variants[name]
+    if not isinstance(variant, Mapping) or "like" not in variant:
+        return variant
+    other, own = variant["like"], {key: value for key, value in variant.items() if key != "like"}
+    where = f"{section}.{name}.like"
+    if not isinstance(other, str) or other not in variants:
+        raise BowerbirdError(
+            f"configuration: {where}: {other!r} is not defined in `{section}`{_nearest(str(other), variants)}"
+        )
+    if other == name or other in above:
+        raise BowerbirdError(
+            f"configuration: {where}: {other!r}: goes in a circle ({' -> '.join((*above, name, other))})"
+        )
+    base = _like(section, other, variants, (*above, name))
+    if not isinstance(base, Mapping):
+        return variant
+    if own.get("system", base.get("system")) != base.get("system"):
+        raise BowerbirdError(
+            f"configuration: {where}: {other!r} is of system {base.get('system')}, not {own['system']}"
+        )
+    return merge(base, own)
+
+
 def parse_config(values: Mapping[str, Any]) -> Config:
     """Check a merged mapping; every mistake found is one line of the error."""
     try:
-        return Config.model_validate(merge({}, values))
+        return Config.model_validate(resolve_likes(merge({}, values)))
     except pydantic.ValidationError as error:
         lines = [_explain(item) for item in error.errors()]
         raise BowerbirdError("configuration: " + "\n               ".join(lines)) from None
@@ -354,9 +412,18 @@ def dump_config(config: Config) -> str:
 def json_schema() -> dict[str, Any]:
     """JSON schema of the configuration, for editors."""
     schema = Config.model_json_schema()
+    likes = {"type": "string", "description": "another variant of this section, whose values hold where not overridden"}
+    for definition in schema["$defs"].values():
+        if definition.get("title") in _variant_models():
+            definition["properties"]["like"] = likes
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "bowerbird study"
     return schema
+
+
+def _variant_models() -> set[str]:
+    """Names of the models that variants are made of."""
+    return {model.__name__ for section in VARIANTS for model in _models_of(Config.model_fields[section].annotation)}
 
 
 def bundled(spec: str) -> str:

@@ -14,6 +14,7 @@ from bowerbird.config import (
     FeaturesConfig,
     bundled,
     dump_config,
+    json_schema,
     load_config,
     merge,
     parse_config,
@@ -113,3 +114,42 @@ def test_params_hold_what_matters_and_no_names() -> None:
 def test_bundled_names_what_there_is() -> None:
     with pytest.raises(BowerbirdError, match="bundled:nano-encodr: nothing bundled under that name"):
         bundled("bundled:nano-encodr")
+
+
+# ---------------------------------------------------------------------------------------------------------------- like
+def test_a_variant_like_another_has_its_values_but_for_its_own() -> None:
+    config = parse_config(
+        {
+            "features": {"nano": {}},
+            "pairs": {"few": {"like": "knn4", "max_pool_s": 30.0}, "knn4": {"k": 8}, "fewer": {"like": "few", "k": 1}},
+        }
+    )
+    assert (config.pairs["few"].k, config.pairs["few"].max_pool_s) == (8, 30.0)
+    assert (config.pairs["fewer"].k, config.pairs["fewer"].max_pool_s) == (1, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (
+            {"a": {"like": "knn5"}, "knn4": {}},
+            r"pairs\.a\.like: 'knn5' is not defined in `pairs`; did you mean 'knn4'\?",
+        ),
+        ({"a": {"like": "b"}, "b": {"like": "a"}}, r"pairs\..\.like: '.': goes in a circle"),
+    ],
+)
+def test_what_a_variant_is_like_must_be_there_and_end_somewhere(pairs: dict, message: str) -> None:
+    with pytest.raises(BowerbirdError, match=message):
+        parse_config({"features": {"nano": {}}, "pairs": pairs})
+
+
+def test_an_experiment_is_like_one_of_its_own_system() -> None:
+    experiments = {"one": {"system": "anchor"}, "two": {"like": "one", "system": "knnvc"}}
+    with pytest.raises(BowerbirdError, match=r"experiments\.two\.like: 'one' is of system anchor, not knnvc"):
+        parse_config({"features": {"nano": {}}, "experiments": experiments})
+
+
+def test_the_schema_knows_like() -> None:
+    definitions = json_schema()["$defs"]
+    assert "like" in definitions["PalindromicExperiment"]["properties"]
+    assert "like" not in definitions["ConverterStage"]["properties"]

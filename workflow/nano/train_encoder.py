@@ -1,11 +1,12 @@
 """Train the bundled nano encoder: a small WavLM, supervised by phones.
 
 kNN-VC needs two things of one layer L: nearest neighbours by cosine must say the same phone *across speakers*, and the layer must
-still hold what a vocoder needs. So layer L is trained with three losses (the top layer with the first alone):
+still hold what a vocoder needs. So layer L is trained with four losses (the top layer with the first alone):
 
 * cross-entropy of the phone of each frame (a linear head: it becomes the bundled phonetic posteriors);
 * supervised contrastive loss between frames of one phone and the same third of it: it shapes the cosine geometry;
-* L1 between a linear read-out and the log-mel spectrogram: timbre and detail survive, in directions of small variance.
+* L1 between a linear read-out and the log-mel spectrogram, and cross-entropy of the pitch: timbre, detail and intonation
+  survive, in directions of small variance.
 
 Speech is a folder of ``name.flac`` with ``name.json`` ({"phones": [[phone, start_s, end_s], ...]}); the JSONs come from
 ``make_speech.py`` (synthetic, exact times) and ``label_speech.py`` (real, pseudo-labels of pocketsphinx).
@@ -31,6 +32,8 @@ import torchaudio
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import WavLMConfig, WavLMModel
+
+from bowerbird.nn.sourcefilter import HIGHEST_HZ, LOWEST_HZ, PITCHES, track_pitch
 
 PHONES = (
     "SIL AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH".split()
@@ -67,6 +70,7 @@ CONFIG = WavLMConfig(
 class Utterance:
     wave: np.ndarray  # int16 (samples,)
     phones: list[tuple[int, float, float]]  # index in PHONES or -1 (ignored), start and end in seconds
+    pitch: np.ndarray  # (samples // 320,) Hz, 0 where unvoiced
 
 
 def load_speech(folder: Path, known: dict[str, Utterance]) -> None:
@@ -79,7 +83,9 @@ def load_speech(folder: Path, known: dict[str, Utterance]) -> None:
         if any(end < start for _, start, end in phones):
             raise ValueError(f"{label}: a phone ends before it starts; times are [phone, start_s, end_s]")
         if len(phones) > 5:
-            known[label.stem] = Utterance(soundfile.read(label.with_suffix(".flac"), dtype="int16")[0], phones)
+            wave = soundfile.read(label.with_suffix(".flac"), dtype="int16")[0]
+            hertz, voiced = track_pitch(torch.from_numpy(wave[None].astype(np.float32) / 32768))
+            known[label.stem] = Utterance(wave, phones, (hertz * voiced)[0].numpy())
 
 
 def frame_labels(phones: list[tuple[int, float, float]], offset: float, speed: float, frames: int) -> np.ndarray:
@@ -96,8 +102,17 @@ def frame_labels(phones: list[tuple[int, float, float]], offset: float, speed: f
     return labels
 
 
-def crop(utterance: Utterance, seconds: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A random crop, played faster or slower (pitch, formants and tempo together), at a random level."""
+def frame_pitch(pitch: np.ndarray, offset: float, speed: float, frames: int) -> np.ndarray:
+    """Pitch in Hz of each frame of a crop, ``(frames,)`` float32; 0 where unvoiced or past the end."""
+    places = (((np.arange(frames) * HOP + 200) / RATE * speed + offset) * RATE / HOP).astype(int)
+    return np.where(places < len(pitch), pitch[np.minimum(places, len(pitch) - 1)] * speed, 0).astype(np.float32)
+
+
+def crop(utterance: Utterance, seconds: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A random crop, played faster or slower (pitch, formants and tempo together), at a random level.
+
+    Samples, labels of frames, pitch of frames.
+    """
     speed = float(rng.uniform(0.84, 1.2))
     length = int(seconds * RATE)
     needed = int(length * speed) + 64
@@ -107,7 +122,9 @@ def crop(utterance: Utterance, seconds: float, rng: np.random.Generator) -> tupl
     peak = np.abs(wave).max() + 1e-4
     wave = wave * (0.7 / peak) * 10 ** (rng.uniform(-18, 0) / 20)
     wave = np.pad(wave, (0, max(0, length - len(wave))))[:length]
-    return wave, frame_labels(utterance.phones, start / RATE, speed, (length - 80) // HOP)
+    frames = (length - 80) // HOP
+    labels = frame_labels(utterance.phones, start / RATE, speed, frames)
+    return wave, labels, frame_pitch(utterance.pitch, start / RATE, speed, frames)
 
 
 def start_as_filter_bank(encoder: WavLMModel, bands: int = 96) -> None:
@@ -150,6 +167,7 @@ class Teacher(nn.Module):
         self.phones = nn.Linear(CONFIG.hidden_size, len(PHONES))  # on layer L: the bundled phonetic head
         self.top = nn.Linear(CONFIG.hidden_size, len(PHONES))
         self.mel = nn.Linear(CONFIG.hidden_size, 80)
+        self.pitch = nn.Linear(CONFIG.hidden_size, PITCHES + 1)
         self.spectrogram = torchaudio.transforms.MelSpectrogram(RATE, 1024, 1024, HOP, 0, 8000, n_mels=80, center=False)
 
     def log_mel(self, wave: Tensor) -> Tensor:
@@ -158,8 +176,8 @@ class Teacher(nn.Module):
         mel = self.spectrogram(padded).clamp_min(1e-5).log().transpose(1, 2)
         return (mel[:, : (wave.shape[1] - 80) // HOP] + 4.0) / 2.5
 
-    def losses(self, noisy: Tensor, clean: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Losses of a batch: waves ``(batch, samples)``, labels ``(batch, frames, 2)``."""
+    def losses(self, noisy: Tensor, clean: Tensor, labels: Tensor, pitch: Tensor) -> dict[str, Tensor]:
+        """Losses of a batch: waves ``(batch, samples)``, labels ``(batch, frames, 2)``, pitch ``(batch, frames)``."""
         states = self.encoder(noisy, output_hidden_states=True).hidden_states
         layer, top = states[LAYER], states[-1]
         phone = labels[..., 0]
@@ -168,7 +186,17 @@ class Teacher(nn.Module):
             "phone": F.cross_entropy(self.phones(layer).transpose(1, 2), phone, ignore_index=-1, label_smoothing=0.05),
             "contrast": contrastive_loss(layer, labels),
             "mel": F.l1_loss(self.mel(layer), self.log_mel(clean)),
+            "pitch": pitch_loss(self.pitch(layer), pitch),
         }
+
+
+def pitch_loss(logits: Tensor, hertz: Tensor) -> Tensor:
+    """Cross-entropy of the pitch's class where voiced (labels a class wide), plus that of voicing (last logit)."""
+    place = (PITCHES - 1) * (hertz.clamp_min(1.0) / LOWEST_HZ).log2() / math.log2(HIGHEST_HZ / LOWEST_HZ)
+    target = (-0.5 * (torch.arange(PITCHES) - place[..., None]).square()).softmax(-1)
+    entropy = -(target * logits[..., :-1].log_softmax(-1)).sum(-1)
+    voiced = (hertz > 0).float()
+    return (entropy * voiced).mean() + F.binary_cross_entropy_with_logits(logits[..., -1], voiced)
 
 
 def contrastive_loss(features: Tensor, labels: Tensor, temperature: float = 0.1, most: int = 1024) -> Tensor:
@@ -188,17 +216,18 @@ def contrastive_loss(features: Tensor, labels: Tensor, temperature: float = 0.1,
     return -((log_prob * positive).sum(1)[has] / positive.sum(1)[has]).mean()
 
 
-WEIGHTS = {"phone_top": 0.5, "phone": 1.0, "contrast": 0.7, "mel": 4.0}
+WEIGHTS = {"phone_top": 0.5, "phone": 1.0, "contrast": 0.7, "mel": 4.0, "pitch": 0.4}
 
 
 def make_batch(pools: list[list[Utterance]], size: int, seconds: float, rng: np.random.Generator) -> tuple[Tensor, ...]:
     """Equal shares of every folder of speech, with noise on some inputs (the mel target stays clean)."""
     items = [crop(pools[n % len(pools)][rng.integers(len(pools[n % len(pools)]))], seconds, rng) for n in range(size)]
-    clean = torch.from_numpy(np.stack([wave for wave, _ in items]))
+    clean = torch.from_numpy(np.stack([wave for wave, _, _ in items]))
     level = clean.square().mean(1, keepdim=True).sqrt()
     snr = torch.from_numpy(rng.uniform(12, 45, (size, 1))).float()
     noisy = clean + torch.from_numpy(rng.standard_normal(clean.shape, np.float32)) * level * 10 ** (-snr / 20)
-    return noisy, clean, torch.from_numpy(np.stack([labels for _, labels in items]))
+    labels, pitch = (torch.from_numpy(np.stack([item[n] for item in items])) for n in (1, 2))
+    return noisy, clean, labels, pitch
 
 
 def export(model: Teacher, assets: Path, facts: dict) -> None:
@@ -240,7 +269,7 @@ def main() -> None:
     torch.manual_seed(options.seed)
     model = Teacher()
     if options.checkpoint.exists():
-        model.load_state_dict(load_file(options.checkpoint))
+        model.load_state_dict(load_file(options.checkpoint), strict=False)
         print(f"weights of {options.checkpoint}", flush=True)
     parameters = sum(p.numel() for p in model.encoder.parameters())
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.02)
@@ -264,7 +293,7 @@ def main() -> None:
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         for name, value in losses.items():
-            means[name] += (float(value) - means[name]) * (0.05 if step > 20 else 0.5)
+            means[name] += (float(value.detach()) - means[name]) * (0.05 if step > 20 else 0.5)
         if step % 25 == 0:
             minutes = (time.time() - begin) / 60
             shown = " ".join(f"{name} {value:.3f}" for name, value in means.items())

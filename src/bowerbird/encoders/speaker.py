@@ -19,9 +19,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import torchaudio
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bowerbird.artifacts import BowerbirdError, file_sha256
+from bowerbird.nn.ecapa import EcapaTdnn, from_speechbrain
 
 PARTIAL_FRAMES, FRAME_SAMPLES = 160, 160  # a partial utterance is 1.6 s: 160 frames of 10 ms
 PARTIALS_PER_SECOND, MIN_COVERAGE = 1.3, 0.75
@@ -57,12 +59,29 @@ class Ge2e(nn.Module):
         """One wave ``(samples,)`` at 16 kHz to a unit vector ``(256,)``; differentiable in the wave."""
         if not len(wave):
             raise BowerbirdError("speaker embedding: a wave without samples has no voice")
-        wave = raise_volume(wave)
+        return F.normalize(self(self._partials(raise_volume(wave))).mean(dim=0), dim=0)
+
+    def _partials(self, wave: Tensor) -> Tensor:
+        """Mel spectrograms ``(partials, 160, 40)`` of the wave's partial utterances."""
         starts = partial_starts(len(wave))
         wave = F.pad(wave, (0, max(0, (starts[-1] + PARTIAL_FRAMES) * FRAME_SAMPLES - len(wave))))
         mel = self.mel(wave).T  # (frames, 40)
-        partials = torch.stack([mel[s : s + PARTIAL_FRAMES] for s in starts])
-        return F.normalize(self(partials).mean(dim=0), dim=0)
+        return torch.stack([mel[s : s + PARTIAL_FRAMES] for s in starts])
+
+    def judge(self, waves: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Waves ``(batch, samples)`` to unit vectors ``(batch, 256)`` and hidden maps ``[(batch, 256, frames)]``.
+
+        The map is the top layer's output, partial after partial. Differentiable in the waves.
+        """
+        embeddings, maps = [], []
+        for wave in waves:
+            partials = self._partials(raise_volume(wave))
+            self.lstm.train()
+            outputs, (hidden, _) = self.lstm(partials)
+            embedding = F.normalize(F.relu(self.linear(hidden[-1])), dim=1).mean(dim=0)
+            embeddings.append(F.normalize(embedding, dim=0))
+            maps.append(outputs.flatten(0, 1).T)
+        return torch.stack(embeddings), [torch.stack(maps)]
 
 
 def raise_volume(wave: Tensor) -> Tensor:
@@ -114,6 +133,15 @@ def load_verifier(spec: str) -> SpeakerEncoder:
     return SpeakerEncoder(model.eval().requires_grad_(False), VerifierIdentity("resemblyzer", file_sha256(path)))
 
 
+def load_speaker_judge(spec: str) -> nn.Module:
+    """A frozen verifier for speaker losses: ``judge(waves)`` gives embeddings and hidden maps, differentiably.
+
+    ``ge2e`` is the model inside the resemblyzer package; anything else is a folder or hub id of ECAPA-TDNN weights in
+    speechbrain's format.
+    """
+    return load_verifier("resemblyzer").model if spec == "ge2e" else load_ecapa(spec)
+
+
 def resemblyzer_weights() -> Path:
     """``pretrained.pt`` inside the installed package, found without importing it."""
     spec = importlib.util.find_spec("resemblyzer")
@@ -123,3 +151,41 @@ def resemblyzer_weights() -> Path:
             "evaluation.verifier: resemblyzer: its package is not installed; pip install --no-deps resemblyzer"
         )
     return path
+
+
+ECAPA_WEIGHTS = ("embedding_model.safetensors", "model.safetensors", "embedding_model.ckpt")
+
+
+def load_ecapa(spec: str) -> EcapaTdnn:
+    """speechbrain's ECAPA-TDNN, frozen, from a directory or a hub id such as ``speechbrain/spkrec-ecapa-voxceleb``."""
+    path = ecapa_weights(spec)
+    model = EcapaTdnn()
+    try:
+        safe = path.suffix == ".safetensors"
+        state = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
+        model.load_state_dict(from_speechbrain(state))
+    except Exception as error:  # whatever a broken or foreign file raises, it names no file
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise BowerbirdError(f"ECAPA-TDNN: {path}: not speechbrain's weights: {' '.join(reason[:2])[:200]}") from None
+    return model.eval().requires_grad_(False)
+
+
+def ecapa_weights(spec: str) -> Path:
+    """The weights' file in the directory ``spec``, or that of the hub id ``spec`` in the local cache."""
+    folder = Path(spec).expanduser()
+    if folder.is_dir():
+        for name in ECAPA_WEIGHTS:
+            if (folder / name).is_file():
+                return folder / name
+        raise BowerbirdError(f"ECAPA-TDNN: {spec}: none of {', '.join(ECAPA_WEIGHTS)} is in it")
+    if spec.startswith((".", "/", "~")) or spec.count("/") != 1:
+        raise BowerbirdError(f"ECAPA-TDNN: {spec}: no such directory")
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(spec, "embedding_model.ckpt"))
+    except (OSError, ValueError) as error:
+        raise BowerbirdError(
+            f"ECAPA-TDNN: {spec}: no such directory here, and the hub did not give it "
+            f"({str(error).strip().splitlines()[0]}); download its embedding_model.ckpt to a folder and name that"
+        ) from None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from bowerbird.audio import int16_to_float, read_audio
 from bowerbird.config import EvaluationConfig
 from bowerbird.metrics import Score
 from bowerbird.tables import Shards, read_table
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,19 @@ class Material:
 SPOKEN = ("heldout_utt", "random_speaker_utt")  # besides the source's, what anchors say
 
 
+def once_a_wave(function: Callable[[np.ndarray], T]) -> Callable[[np.ndarray], T]:
+    """``function`` of a wave ``(samples,)``, remembered: anchors say the same recording in several trials."""
+    known: dict[bytes, T] = {}
+
+    def remembering(wave: np.ndarray) -> T:
+        key = hashlib.sha256(np.ascontiguousarray(wave).tobytes()).digest()
+        if key not in known:
+            known[key] = function(wave)
+        return known[key]
+
+    return remembering
+
+
 class Judge(Protocol):
     """One family of metrics."""
 
@@ -82,7 +98,9 @@ class IntelligibilityJudge:
         self.normalizer = normalizer_id(options.normalizer)
         self.recognizer = load_recognizer(options.asr, options.asr_revision)
         self.identity = self.recognizer.describe()
-        self.closed = self._closed_set(material) if options.closed_set else None
+        self.transcribe = once_a_wave(lambda wave: self.recognizer.transcribe([wave])[0])
+        self.closed = closed = self._closed_set(material) if options.closed_set else None
+        self.recognise = once_a_wave(lambda wave: closed.recognise([wave])[0] if closed else "")
 
     def _closed_set(self, material: Material) -> Any:
         """Over all sentences a system or an anchor could say in these trials: the same set for every experiment."""
@@ -108,7 +126,7 @@ class IntelligibilityJudge:
         unscored = "" if any(map(str.isalnum, reference)) else "no reference text"
         if not self.recognizer.speaks(trial["language"]):
             unscored = f"language {trial['language']!r}: {self.identity.model.split()[0]} does not recognise it"
-        heard = "" if wave is None or unscored else self.recognizer.transcribe([wave])[0]
+        heard = "" if wave is None or unscored else self.transcribe(wave)
         scores = []
         for unit in UNITS:
             values = dict.fromkeys(("hits", "substitutions", "deletions", "insertions"), float("nan"))
@@ -142,7 +160,7 @@ class IntelligibilityJudge:
         )
         if not _english(trial):
             unscored = f"language {trial['language']!r}: the grammar is English"
-        heard = "" if wave is None or unscored else self.closed.recognise([wave])[0]
+        heard = "" if wave is None or unscored else self.recognise(wave)
         return [
             Score(
                 metric="sentence_accuracy",
@@ -172,9 +190,7 @@ class SpeakerJudge:
         self.verifier = load_verifier(options.verifier)
         self.identity = self.verifier.describe()
         self.embedding = functools.cache(self._corpus_embedding)
-
-    def _embed(self, wave: np.ndarray) -> np.ndarray:
-        return np.asarray(self.verifier.embed([wave])[0])
+        self._embed = once_a_wave(lambda wave: np.asarray(self.verifier.embed([wave])[0]))
 
     def _corpus_embedding(self, utt_id: str) -> np.ndarray:
         return self._embed(self.material.corpus_wave(utt_id))
@@ -211,6 +227,7 @@ class ProsodyJudge:
 
         self.material, self.detector = material, PitchDetector()
         self.model, self.weights = detector_identity()
+        self.track = once_a_wave(self.detector.track)
         self.source_track = functools.cache(lambda utt_id: self.detector.track(material.corpus_wave(utt_id)))
 
     def score(self, trial: Mapping[str, Any]) -> list[Score]:
@@ -218,7 +235,7 @@ class ProsodyJudge:
 
         if trial["spoken_utt"] != trial["source_utt"]:
             return self._missing("says other words than the source")
-        track = self.detector.track(self.material.converted_wave(trial))
+        track = self.track(self.material.converted_wave(trial))
         values, note = prosody_scores(track, self.source_track(trial["source_utt"]))
         return [self._score(name, value, note if np.isnan(value) else "") for name, value in values.items()]
 
@@ -240,9 +257,10 @@ class QualityJudge:
 
         self.material, self.judge, self.metrics = material, quality.QualityJudge(), tuple(quality.METRICS)
         self.model, self.weights = quality.judge_identity()
+        self.judged = once_a_wave(self.judge.score)
 
     def score(self, trial: Mapping[str, Any]) -> list[Score]:
-        values = self.judge.score(self.material.converted_wave(trial))
+        values = self.judged(self.material.converted_wave(trial))
         return [self._score(name, value, "") for name, value in values.items()]
 
     def failed(self, trial: Mapping[str, Any]) -> list[Score]:

@@ -38,6 +38,13 @@ def hifigan_discriminators() -> Discriminators:
     return Discriminators([*periods, *scales])
 
 
+def vits_discriminators() -> Discriminators:
+    """VITS's (Kim et al. 2021): the five periods and one narrow scale discriminator; 46.75 M parameters."""
+    periods = [PeriodDiscriminator(period) for period in (2, 3, 5, 7, 11)]
+    plan = ((16, 15, 1, 1), (64, 41, 4, 4), (256, 41, 4, 16), (1024, 41, 4, 64), (1024, 41, 4, 256), (1024, 5, 1, 1))
+    return Discriminators([ScaleDiscriminator(0, plan=plan), *periods])
+
+
 def nano_discriminators() -> Discriminators:
     """A size for two cores: three narrow period discriminators and one of spectrograms (a step takes three times the
     generator's time; scale discriminators at the wave's full rate would double that).
@@ -66,14 +73,25 @@ class PeriodDiscriminator(nn.Module):
 
 
 class ScaleDiscriminator(nn.Module):
-    """Strided grouped convolutions over the wave, after ``pooling`` halvings of its rate."""
+    """Strided grouped convolutions over the wave, after ``pooling`` halvings of its rate.
 
-    def __init__(self, pooling: int, width: float = 1.0, norm: Norm = weight_norm) -> None:
+    ``plan`` is (channels, kernel, stride, groups) of each layer; the default is HiFi-GAN's.
+    """
+
+    PLAN = (
+        (128, 15, 1, 1), (128, 41, 2, 4), (256, 41, 2, 16), (512, 41, 4, 16), (1024, 41, 4, 16), (1024, 41, 1, 16),
+        (1024, 5, 1, 1),
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        pooling: int,
+        width: float = 1.0,
+        norm: Norm = weight_norm,
+        plan: Sequence[tuple[int, int, int, int]] = PLAN,
+    ) -> None:
         super().__init__()
         self.pool = nn.Sequential(*(nn.AvgPool1d(4, 2, padding=2) for _ in range(pooling)))
-        # (channels, kernel, stride, groups)
-        plan = ((128, 15, 1, 1), (128, 41, 2, 4), (256, 41, 2, 16), (512, 41, 4, 16), (1024, 41, 4, 16))
-        plan = (*plan, (1024, 41, 1, 16), (1024, 5, 1, 1))
         layers, inputs = [], 1
         for channels, kernel, stride, groups in plan:
             outputs = int(width * channels)

@@ -31,7 +31,8 @@ class HifiGan(nn.Module):
 
     The defaults are kNN-VC's: features go through a linear layer to 512 channels, then up by 10·8·2·2 = 320.
     Weights start at PyTorch's defaults, as they do in the published code (its ``init_weights`` changes ``weight``,
-    which weight normalisation computes anew from ``g`` and ``v``).
+    which weight normalisation computes anew from ``g`` and ``v``). ``linear_dim`` 0 leaves out the linear layer and the
+    first convolution: then ``input_dim`` must be ``channels`` (QR-VC).
     """
 
     def __init__(
@@ -46,8 +47,11 @@ class HifiGan(nn.Module):
     ) -> None:
         super().__init__()
         self.upsample_rates, self.block_kernels, self.dilations = upsample_rates, block_kernels, dilations
-        self.lin_pre = nn.Linear(input_dim, linear_dim)
-        self.conv_pre = _conv(linear_dim, channels, 7)
+        if linear_dim:
+            self.lin_pre = nn.Linear(input_dim, linear_dim)
+            self.conv_pre = _conv(linear_dim, channels, 7)
+        elif input_dim != channels:
+            raise ValueError(f"without a first convolution, {channels} channels need as many inputs, not {input_dim}")
         self.ups, self.blocks = nn.ModuleList(), nn.ModuleList()
         for rate, kernel in zip(upsample_rates, upsample_kernels, strict=True):
             up = nn.ConvTranspose1d(channels, channels // 2, kernel, rate, padding=(kernel - rate) // 2)
@@ -67,7 +71,9 @@ class HifiGan(nn.Module):
         return int(reach) + 2
 
     def forward(self, features: Tensor) -> Tensor:
-        x = self.conv_pre(self.lin_pre(features).transpose(1, 2))  # (batch, channels, frames)
+        x = features.transpose(1, 2)  # (batch, input_dim, frames)
+        if hasattr(self, "conv_pre"):
+            x = self.conv_pre(self.lin_pre(features).transpose(1, 2))  # (batch, channels, frames)
         for up, blocks in zip(self.ups, self.blocks, strict=True):
             x = up(F.leaky_relu(x, SLOPE))  # (batch, channels / 2, frames * rate)
             x = sum(block(x) for block in blocks) / len(blocks)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # system -> (module below bowerbird.systems, class)
 SYSTEMS: dict[str, tuple[str, str]] = {
     "knnvc": ("knnvc", "KnnVC"),
+    "palindromic": ("palindromic", "Palindromic"),
+    "qrvc": ("qrvc", "QrVC"),
     "vocoder": ("vocoder", "VocoderSystem"),
     "anchor": ("anchor", "Anchor"),
 }

@@ -65,6 +65,8 @@ class DataNeeds:
     segment_frames: int  # length of a training crop, frames
     audio: bool = False  # the crop's waveform
     units: bool = False  # the code of each frame
+    pairs: bool = False  # pairs must be given (where not, they may be)
+    prompt_frames: tuple[int, int] | None = None  # other speech of the speaker, of a length drawn from this range
     same_speaker_pairs: bool = False  # pairs, where given, must be of one speaker
 
 
@@ -79,6 +81,10 @@ class Batch:
         None  # (batch, frames, dim) float32: mean of each frame's retrieved neighbours, with pairs
     )
     units: Tensor | None = None  # (batch, frames) int64
+    prompt: Tensor | None = None  # (batch, prompt, dim) float32: other speech of the same speaker, zero-padded
+    prompt_frames: Tensor | None = None  # (batch,) int64: how much of it is speech
+    prompt_audio: Tensor | None = None  # (batch, 320 * prompt) float32
+    chance: Tensor | None = None  # (batch,) in [0, 1): for a choice of the stage's own; None in validation
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with every tensor on ``device``."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,8 +21,13 @@ from torch import Tensor, nn
 from bowerbird.artifacts import BowerbirdError
 from bowerbird.audio import HOP, SAMPLE_RATE
 from bowerbird.config import bundled
-from bowerbird.experiments import VocoderStage
-from bowerbird.nn.discriminators import Discriminators, hifigan_discriminators, nano_discriminators
+from bowerbird.experiments import GanStage
+from bowerbird.nn.discriminators import (
+    Discriminators,
+    hifigan_discriminators,
+    nano_discriminators,
+    vits_discriminators,
+)
 from bowerbird.nn.hifigan import HifiGan
 from bowerbird.nn.losses import (
     MultiResolutionStftLoss,
@@ -43,18 +48,29 @@ from bowerbird.systems.base import (
     Utterance,
 )
 
+GENERATORS = ("hifigan", "hifigan-1024", "hifigan-nano", "vocos-nano", "sourcefilter-nano")
+
 
 def build_generator(name: str, input_dim: int) -> nn.Module:
     """Generator ``name`` for features of ``input_dim``: ``(batch, frames, input_dim)`` to ``(batch, 320 * frames)``."""
     if name == "hifigan":
         return HifiGan(input_dim)
+    if name == "hifigan-1024":  # QR-VC's: its disentangler stands where the first convolution was
+        return HifiGan(input_dim, linear_dim=0, channels=1024, upsample_kernels=(16, 16, 4, 4))
     if name == "hifigan-nano":
         return HifiGan(input_dim, linear_dim=128, channels=128)
     if name == "vocos-nano":
         return Vocos(input_dim)
     if name == "sourcefilter-nano":
         return SourceFilter(input_dim)
-    raise BowerbirdError(f"generator: {name!r}: unknown; known: hifigan, hifigan-nano, vocos-nano, sourcefilter-nano")
+    raise BowerbirdError(f"generator: {name!r}: unknown; known: {', '.join(GENERATORS)}")
+
+
+def build_discriminators(generator: str) -> Discriminators:
+    """The discriminators that a generator is trained against."""
+    if generator.endswith("-nano"):
+        return nano_discriminators()
+    return vits_discriminators() if generator == "hifigan-1024" else hifigan_discriminators()
 
 
 # ----------------------------------------------------------------------------------------------------------- synthesis
@@ -163,16 +179,18 @@ class LossWeights:
     pitch: float = 0.0  # cross-entropies of pitch class and voicing (source-filter generator)
 
 
-def loss_weights(options: VocoderStage) -> LossWeights:
-    """kNN-VC (= HiFi-GAN, eq. 9): 45 mel + 2 matching + adversarial. Palindromic: MR-STFT + adversarial.
+def loss_weights(options: GanStage) -> LossWeights:
+    """kNN-VC (= HiFi-GAN, eq. 9): 45 mel + 2 matching + adversarial. QR-VC: 20 mel. Palindromic: MR-STFT + adversarial.
 
     The nano generators add what lets them get far in few steps: an MR-STFT term to kNN-VC's recipe, and a mel term to
     Palindromic's.
     """
     nano, adversarial = options.generator.endswith("-nano"), options.adversarial_weight
     pitch = 1.0 if options.generator == "sourcefilter-nano" else 0.0
-    if options.losses == "knnvc":
-        return LossWeights(mel=45.0, stft=15.0 if nano else 0.0, matching=2.0, adversarial=adversarial, pitch=5 * pitch)
+    if options.losses in ("knnvc", "qrvc"):
+        mel = 45.0 if options.losses == "knnvc" else 20.0
+        stft = mel / 3 if nano else 0.0
+        return LossWeights(mel=mel, stft=stft, matching=2.0, adversarial=adversarial, pitch=mel / 9 * pitch)
     return LossWeights(mel=1.0 if nano else 0.0, stft=1.0, matching=0.0, adversarial=adversarial, pitch=pitch / 2)
 
 
@@ -180,6 +198,7 @@ def loss_weights(options: VocoderStage) -> LossWeights:
 class Synthesis:
     """What the generator made of a batch."""
 
+    target: Tensor  # (batch, samples): the recording
     wave: Tensor  # (batch, samples)
     losses: dict[str, Tensor]  # of the generator's own
 
@@ -187,13 +206,11 @@ class Synthesis:
 class VocoderTraining(TrainingStage):
     """Stage "vocoder": crops of features to crops of waveform, against discriminators."""
 
-    def __init__(self, options: VocoderStage, inputs: StageInputs) -> None:
+    def __init__(self, options: GanStage, inputs: StageInputs) -> None:
         self.options, self.inputs = options, inputs
         self.weights = loss_weights(options)
         self.generator = build_generator(options.generator, inputs.feature_dim)
-        self.discriminators: Discriminators = (
-            nano_discriminators() if options.generator.endswith("-nano") else hifigan_discriminators()
-        )
+        self.discriminators = build_discriminators(options.generator)
         self.mel, self.stft = LogMel(), MultiResolutionStftLoss()
         self.modules = {
             "generator": self.generator,
@@ -214,11 +231,11 @@ class VocoderTraining(TrainingStage):
             self._start_from(Path(bundled(options.start_from)))
 
     @classmethod
-    def data_needs(cls, options: VocoderStage) -> DataNeeds:
+    def data_needs(cls, options: GanStage) -> DataNeeds:
         return DataNeeds(options.segment_frames, audio=True, same_speaker_pairs=True)
 
     @classmethod
-    def build(cls, options: VocoderStage, inputs: StageInputs) -> Self:
+    def build(cls, options: GanStage, inputs: StageInputs) -> Self:
         return cls(options, inputs)
 
     def _start_from(self, folder: Path) -> None:
@@ -232,6 +249,10 @@ class VocoderTraining(TrainingStage):
                 )
         load_weights(self.generator, folder)
 
+    def prepare(self, batch: Batch) -> Batch:
+        """The features to learn on and the audio they stand for: prematched features, where there are pairs."""
+        return batch if batch.retrieved is None else replace(batch, features=batch.retrieved)
+
     def updates(self, step: int) -> tuple[str, ...]:
         return ("discriminators", "generator") if step > self.options.adversarial_from else ("generator",)
 
@@ -243,15 +264,17 @@ class VocoderTraining(TrainingStage):
 
         The source-filter generator is given the pitch of the recording (teacher forcing) and learns to tell it.
         """
-        features = _inputs(batch)
+        batch = self.prepare(batch)
+        features, y = batch.features, batch.audio
         if not isinstance(self.generator, SourceFilter):
-            return Synthesis(self.generator(features), {})
+            return Synthesis(y, self.generator(features), {})
         controls = Controls.of(self.generator.encode(features))
-        pitch, voiced = track_pitch(batch.audio)
-        return Synthesis(self.generator.render(controls, pitch, voiced), {"pitch": pitch_loss(controls, pitch, voiced)})
+        pitch, voiced = track_pitch(y)
+        own = {"pitch": pitch_loss(controls, pitch, voiced)}
+        return Synthesis(y, self.generator.render(controls, pitch, voiced), own)
 
     def losses(self, update: str, batch: Batch, output: Synthesis, step: int) -> dict[str, Tensor]:
-        y, y_hat = batch.audio, output.wave
+        y, y_hat = output.target, output.wave
         if update == "discriminators":
             real, _ = self.discriminators(y)
             fake, _ = self.discriminators(y_hat.detach())
@@ -281,7 +304,8 @@ class VocoderTraining(TrainingStage):
 
     def validate(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
         """Mel L1 and MR-STFT of one whole utterance."""
-        y_hat = self.generator(_inputs(batch))
+        batch = self.prepare(batch)
+        y_hat = self.generator(batch.features)
         metrics = {"mel": F.l1_loss(self.mel(y_hat), self.mel(batch.audio)), "stft": self.stft(y_hat, batch.audio)}
         return metrics, y_hat[0]
 
@@ -298,10 +322,6 @@ class VocoderTraining(TrainingStage):
             "hop": HOP,
             "features": dict(self.inputs.features),
         }
-
-
-def _inputs(batch: Batch) -> Tensor:
-    return batch.features if batch.retrieved is None else batch.retrieved
 
 
 STAGES = {"vocoder": VocoderTraining}

@@ -25,6 +25,7 @@ from bowerbird.systems.base import Batch, DataNeeds
 from bowerbird.tables import Shards, open_array, read_table
 
 log = logging.getLogger(__name__)
+FRAMES_PER_SECOND = 50
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class StageData:
         for role, wanted, given in (("audio", needs.audio, audio), ("units", needs.units, units)):
             if wanted and not given:
                 raise BowerbirdError(f"--{role}: missing: this stage trains on it")
+        if needs.pairs and not pairs:
+            raise BowerbirdError("--pairs: missing: this stage trains on them")
         self.needs = needs
         self.features = Shards(features)
         self.audio = Shards(audio, length="num_samples") if needs.audio else None
@@ -58,7 +61,14 @@ class StageData:
         self.pairs = RetrievedFeatures(pairs, self.features) if pairs else None
         if self.pairs and needs.same_speaker_pairs:
             self.pairs.must_be_of_same_speaker()
-        self._split = read_table(manifest, ["utt_id", "split"]).set_index("utt_id")["split"].to_dict()
+        listed = read_table(manifest, ["utt_id", "speaker", "split"]).set_index("utt_id")
+        self._split, self._speaker = listed["split"].to_dict(), listed["speaker"].to_dict()
+        self._utterances: dict[tuple[str, str], list[str]] = {}  # of (split, speaker), with all that a prompt needs
+        if needs.prompt_frames:
+            for utt_id in self.features.lengths():
+                if self.audio is None or utt_id in self.audio:
+                    key = (self._split.get(utt_id, ""), self._speaker.get(utt_id, ""))
+                    self._utterances.setdefault(key, []).append(utt_id)
 
     @property
     def feature_dim(self) -> int:
@@ -95,9 +105,40 @@ class StageData:
             tensors["units"] = torch.from_numpy(self.units[item.utt_id][start:stop].astype(np.int64))
         return tensors
 
+    def prompt(self, item: Item, start: int, stop: int, length: int, chances: Sequence[float]) -> dict[str, Tensor]:
+        """At most ``length`` frames of other speech of the speaker, zero-padded to ``length``.
+
+        Another utterance of the split, by chance; where the speaker has only one, what lies before or after frames
+        ``[start, stop)`` of it, whichever is longer (all of it, if that is less than a second).
+        """
+        which, where = chances
+        everyone = self._utterances[self._split[item.utt_id], self._speaker[item.utt_id]]
+        others = [utt_id for utt_id in everyone if utt_id != item.utt_id]
+        utt_id = others[int(which * len(others))] if others else item.utt_id
+        first, last = 0, self.features.lengths()[utt_id]
+        if not others:
+            first, last = max((0, start), (stop, item.frames), key=lambda part: part[1] - part[0])
+            if last - first < FRAMES_PER_SECOND:
+                first, last = 0, item.frames
+        frames = min(length, last - first)
+        first += int(where * (last - first - frames + 1))
+        features = torch.zeros(length, self.feature_dim)
+        features[:frames] = torch.from_numpy(np.asarray(self.features[utt_id][first : first + frames], np.float32))
+        tensors = {"prompt": features, "prompt_frames": torch.tensor(frames)}
+        if self.audio is not None:
+            samples = np.asarray(self.audio[utt_id][HOP * first : HOP * (first + frames)], np.float32) / 32768
+            tensors["prompt_audio"] = torch.nn.functional.pad(
+                torch.from_numpy(samples), (0, HOP * length - len(samples))
+            )
+        return tensors
+
     def whole(self, item: Item, max_frames: int) -> Batch:
-        """One utterance as a batch, cut at ``max_frames``."""
-        return stack([item.utt_id], [self.crop(item, 0, min(item.frames, max_frames))])
+        """One utterance as a batch, cut at ``max_frames``, with the longest prompt."""
+        frames = min(item.frames, max_frames)
+        tensors = self.crop(item, 0, frames)
+        if self.needs.prompt_frames:
+            tensors |= self.prompt(item, 0, frames, self.needs.prompt_frames[1], (0.0, 0.0))
+        return stack([item.utt_id], [tensors])
 
 
 class RetrievedFeatures:
@@ -168,11 +209,25 @@ class StepBatches(Dataset[Batch]):
         generator = np.random.Generator(np.random.PCG64([self.seed, step]))
         chances = generator.random((self.batch_size, 2))  # of the crop, of the donor
         frames = self.data.needs.segment_frames
-        crops = [
-            self.data.crop(item, int(at * (item.frames - frames + 1)), frames, int(donor * item.variants))
-            for item, (at, donor) in zip(items[self.part], chances[self.part], strict=True)
-        ]
+        length, own = self._draw_prompts(step)
+        crops = []
+        for item, (at, donor), (which, where, chance) in zip(
+            items[self.part], chances[self.part], own[self.part], strict=True
+        ):
+            start = int(at * (item.frames - frames + 1))
+            tensors = self.data.crop(item, start, frames, int(donor * item.variants))
+            tensors["chance"] = torch.tensor(chance)
+            if length:
+                tensors |= self.data.prompt(item, start, start + frames, length, (which, where))
+            crops.append(tensors)
         return stack([item.utt_id for item in items[self.part]], crops)
+
+    def _draw_prompts(self, step: int) -> tuple[int, np.ndarray]:
+        """Length of this step's prompts (one for all: nothing is padded), and three chances an item."""
+        generator = np.random.Generator(np.random.PCG64([self.seed, step, 2]))
+        chances = generator.random((self.batch_size, 3))
+        shortest, longest = self.data.needs.prompt_frames or (0, 0)
+        return int(generator.integers(shortest, longest + 1)), chances
 
     def draw(self, step: int) -> list[Item]:
         """The utterances of a step, over all processes."""

@@ -1,0 +1,99 @@
+"""Transformer encoder over frames (Vaswani et al. 2017), pre-norm, with rotary positions (Su et al. 2021)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Attention(nn.Module):
+    """Multi-head attention with rotary positions; of a sequence to itself, or to another one."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        if width % (2 * heads):
+            raise ValueError(f"width {width}: not a multiple of twice the number of heads ({heads})")
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, memory: Tensor, positions: Tensor, memory_positions: Tensor, mask: Tensor) -> Tensor:
+        """``x`` (batch, frames, width) attends to ``memory`` (batch, m, width); ``mask`` (batch, m) is true where to look.
+
+        Positions are ``(frames,)`` and ``(m,)``.
+        """
+        query = rotate(self._split(self.query(x)), positions)
+        key, value = (self._split(part) for part in self.key_value(memory).chunk(2, dim=-1))
+        key = rotate(key, memory_positions)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
+        return self.out(attended.transpose(1, 2).flatten(2))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (batch, heads, frames, width / heads)
+
+
+def rotate(x: Tensor, positions: Tensor, base: float = 10000.0) -> Tensor:
+    """Rotary position embedding of ``(batch, heads, frames, dim)`` at ``positions`` (frames,)."""
+    half = x.shape[-1] // 2
+    frequency = base ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
+    angle = positions.to(torch.float32)[:, None] * frequency
+    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+    first, second = x[..., :half], x[..., half:]
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+
+
+class TransformerLayer(nn.Module):
+    """Self-attention, attention to a memory where ``cross``, and a feed-forward network; each behind a layer norm."""
+
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float, cross: bool = False) -> None:
+        super().__init__()
+        self.norm_self, self.attention = nn.LayerNorm(width), Attention(width, heads)
+        if cross:
+            self.norm_cross, self.cross_attention = nn.LayerNorm(width), Attention(width, heads)
+        self.cross = cross
+        self.norm_hidden = nn.LayerNorm(width)
+        self.hidden = nn.Sequential(
+            nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, width), nn.Dropout(dropout)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x: Tensor,
+        positions: Tensor,
+        mask: Tensor,
+        memory: Tensor | None = None,
+        memory_positions: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+    ) -> Tensor:
+        normed = self.norm_self(x)
+        x = x + self.dropout(self.attention(normed, normed, positions, positions, mask))
+        if self.cross:
+            attended = self.cross_attention(self.norm_cross(x), memory, positions, memory_positions, memory_mask)
+            x = x + self.dropout(attended)
+        return x + self.hidden(self.norm_hidden(x))
+
+
+class Transformer(nn.Module):
+    """``layers`` layers and a last norm. With ``cross``, each also attends to a memory."""
+
+    def __init__(self, layers: int, width: int, heads: int, hidden: int, dropout: float, cross: bool = False) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(TransformerLayer(width, heads, hidden, dropout, cross) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(
+        self,
+        x: Tensor,
+        positions: Tensor,
+        mask: Tensor,
+        memory: Tensor | None = None,
+        memory_positions: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+    ) -> Tensor:
+        """``x`` (batch, frames, width), ``mask`` (batch, frames) true where there is speech, to the same shape."""
+        for layer in self.layers:
+            x = layer(x, positions, mask, memory, memory_positions, memory_mask)
+        return self.norm(x)

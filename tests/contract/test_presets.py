@@ -1,0 +1,43 @@
+"""Every shipped overlay is a valid study over the base it is made for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bowerbird.config import Config, load_config
+
+ROOT = Path(__file__).resolve().parents[2]
+PRESETS, STUDIES = (sorted((ROOT / "workflow" / folder).glob("*.yaml")) for folder in ("presets", "experiments"))
+LARGE_ONLY = {"qrvc-layer", "qrvc-encoder"}  # they vary the full-size study
+
+
+def study(*overlays: Path) -> Config:
+    return load_config([ROOT / "config.yaml", *overlays])
+
+
+@pytest.mark.parametrize("preset", [p for p in PRESETS if p.stem != "wavlm-large"], ids=lambda p: p.stem)
+def test_presets(preset: Path) -> None:
+    assert study(preset).run == preset.stem
+
+
+@pytest.mark.parametrize("corpus", ["librispeech", "libritts", "vctk"])
+def test_full_size_over_each_corpus_is_of_the_papers_sizes(corpus: str) -> None:
+    folder = ROOT / "workflow" / "presets"
+    config = study(folder / f"{corpus}.yaml", folder / "wavlm-large.yaml")
+    assert config.run == corpus
+    assert set(config.features) == {"wavlm-l6"}
+    converter = config.experiments["palindromic"].converter
+    assert (converter.layers, converter.heads, converter.width, converter.feedforward) == (6, 16, 1024, 4096)
+    assert config.experiments["qrvc"].resynthesis.generator == "hifigan-1024"
+    assert not any("nano" in str(experiment.model_dump()) for experiment in config.experiments.values())
+
+
+@pytest.mark.parametrize("overlay", STUDIES, ids=lambda p: p.stem)
+def test_studies_add_experiments_and_leave_those_that_are_there(overlay: Path) -> None:
+    folder = ROOT / "workflow" / "presets"
+    base = [folder / "librispeech.yaml", folder / "wavlm-large.yaml"] if overlay.stem in LARGE_ONLY else []
+    before, after = study(*base).experiments, study(*base, overlay).experiments
+    assert after.keys() > before.keys() or overlay.stem == "palindromic-pairs"
+    assert all(after[name] == experiment for name, experiment in before.items())

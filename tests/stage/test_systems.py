@@ -1,0 +1,154 @@
+"""Palindromic VC and QR-VC through the real stages on three small voices: they learn, resume bit for bit, and convert."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bowerbird.artifacts import BowerbirdError, Identity
+from bowerbird.codebook import fit_codebook
+from bowerbird.config import CodebookConfig, ConversionConfig, PairsConfig, RuntimeConfig, TrainingConfig
+from bowerbird.conversion import convert_trials
+from bowerbird.experiments import PalindromicExperiment, QrvcExperiment
+from bowerbird.pairs import search_pairs
+from bowerbird.tables import MANIFEST, read_table, write_table
+from bowerbird.training import train_stage
+from speech import Study, make_study
+
+CPU = RuntimeConfig(device="cpu")
+LENGTHS = {"steps": 4, "batch_size": 2, "valid_every": 2}
+CONVERTER = {
+    **LENGTHS, "layers": 1, "heads": 2, "width": 16, "feedforward": 16, "segment_frames": 20, "prompt_min_s": 0.2,
+    "prompt_max_s": 0.8, "speaker_warmup": 2, "lr_warmup": 0,
+}  # fmt: skip
+REVOCODER = {
+    **LENGTHS, "generator": "vocos-nano", "segment_frames": 10, "context_frames": 20, "prompt_min_s": 0.2,
+    "prompt_max_s": 0.8,
+}  # fmt: skip
+RESYNTHESIS = {**LENGTHS, "generator": "vocos-nano", "segment_frames": 10, "context_frames": 20, "variation_dim": 2}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    made = make_study(tmp_path_factory.mktemp("study"), split="train")
+    options = PairsConfig(min_pool_s=0.1, donors_per_utterance=2)
+    search_pairs(made.manifest, made.features, made.root / "pairs" / "shard-0000.npy", 0, options, CPU)
+    codebook = CodebookConfig(num_codes=8, sample_frames=200, iterations=3)
+    fit_codebook(made.manifest, made.features, made.root / "codebook" / "centroids.safetensors", codebook, CPU)
+    return made
+
+
+def train(study: Study, experiment: Any, stage: str, output: Path, every: int = 100, **inputs: Any) -> Path:
+    train_stage(
+        output=output / "model.safetensors", stage=stage, experiment=experiment, manifest=study.manifest,
+        training=TrainingConfig(checkpoint_every=every, log_every=1, audio_samples=0), runtime=CPU,
+        features=study.features, audio=study.audio, **inputs,
+    )  # fmt: skip
+    return output
+
+
+def pairs(study: Study) -> list[Path]:
+    return [study.root / "pairs" / "shard-0000.npy"]
+
+
+def losses(folder: Path, name: str) -> list[float]:
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [line[name] for line in lines if name in line]
+
+
+@pytest.fixture(scope="module")
+def palindromic(study: Study, tmp_path_factory: pytest.TempPathFactory) -> tuple[PalindromicExperiment, Path]:
+    experiment = PalindromicExperiment(converter=CONVERTER, revocoder=REVOCODER)
+    folder = tmp_path_factory.mktemp("palindromic")
+    train(study, experiment, "converter", folder / "converter", pairs=pairs(study), models=study.models)
+    models = [f"converter={folder / 'converter'}"]
+    train(study, experiment, "revocoder", folder / "revocoder", pairs=pairs(study), models=models)
+    return experiment, folder
+
+
+def convert(study: Study, experiment: Any, output: Path, models: list[str]) -> list[str]:
+    convert_trials(study.manifest, study.trials, study.audio, output, experiment, study.features, models=models,
+                   options=ConversionConfig(), runtime=CPU)  # fmt: skip
+    table = read_table(output)
+    assert set(table["status"]) == {"ok"}, list(table["error"])
+    return list(table["sha256"])
+
+
+def test_palindromic_trains_both_stages_and_converts(
+    study: Study, palindromic: tuple[PalindromicExperiment, Path], tmp_path: Path
+) -> None:
+    experiment, folder = palindromic
+    assert len(losses(folder / "converter", "converter/speaker")) > 0
+    models = [*study.models, *(f"{stage}={folder / stage}" for stage in experiment.stages)]
+    third = convert(study, experiment, tmp_path / "three" / "trials.parquet", models)
+    first = convert(
+        study, experiment.model_copy(update={"synthesis": "stage1"}), tmp_path / "one" / "trials.parquet", models
+    )
+    assert not set(third) & set(first)  # the two stages' vocoders are different ones
+    short = experiment.model_copy(update={"prompt_s": 0.2})
+    assert not set(third) & set(convert(study, short, tmp_path / "short" / "trials.parquet", models))
+
+
+@pytest.mark.parametrize("stage", ["converter", "revocoder"])
+def test_palindromic_resumes_bit_for_bit(
+    study: Study, palindromic: tuple[PalindromicExperiment, Path], tmp_path: Path, stage: str
+) -> None:
+    """Two steps, then up to four, as the four of one go."""
+    experiment, folder = palindromic
+    options = getattr(experiment, stage)
+    half = experiment.model_copy(update={stage: options.model_copy(update={"steps": 2})})
+    models = study.models if stage == "converter" else [f"converter={folder / 'converter'}"]
+    for step in (half, experiment):
+        train(study, step, stage, tmp_path / stage, pairs=pairs(study), models=models)
+    for name in ("model.safetensors", "config.json"):
+        again, before = (tmp_path / stage / name).read_bytes(), (folder / stage / name).read_bytes()
+        assert again == before, name
+
+
+def test_the_converter_overfits_eight_pairs(study: Study, tmp_path: Path) -> None:
+    """The features' L1 falls below a fifth of what it starts from (noise: each frame must be learnt by heart)."""
+    table = read_table(study.manifest)
+    table.loc[table["utt_id"] == "c2", "split"] = "valid"
+    write_table(tmp_path / "manifest.parquet", table, Identity("fixture", 1, {}), MANIFEST)
+    index = read_table(pairs(study)[0].with_suffix(".parquet"))
+    eight = index[(index["variant"] == 0) & (index["utt_id"] != "c2")]
+    assert len(eight) == 8
+    shutil.copytree(study.root / "pairs", tmp_path / "pairs")
+    write_table(tmp_path / "pairs" / "shard-0000.parquet", eight, Identity("fixture", 1, {}))
+    options = {
+        **CONVERTER, "width": 128, "layers": 2, "feedforward": 256, "steps": 300, "batch_size": 8, "learning_rate": 3e-3,
+        "dropout": 0.0, "speaker_weight": 0.0, "segment_frames": 56, "valid_every": 1000, "lr_decay": 0.8,
+        "lr_decay_steps": 50, "prompt_min_s": 0.3, "prompt_max_s": 0.3,
+    }  # fmt: skip
+    experiment = PalindromicExperiment(converter=options)
+    small = dataclasses.replace(study, manifest=tmp_path / "manifest.parquet")
+    chosen = [tmp_path / "pairs" / "shard-0000.npy"]
+    folder = train(small, experiment, "converter", tmp_path / "model", pairs=chosen, models=study.models)
+    path = losses(folder, "converter/features")
+    assert np.mean(path[-5:]) < 0.2 * path[0], (path[0], path[-5:])
+
+
+def test_palindromic_says_what_is_missing(study: Study, tmp_path: Path) -> None:
+    experiment = PalindromicExperiment(converter=CONVERTER)
+    with pytest.raises(BowerbirdError, match="--pairs: missing"):
+        train(study, experiment, "converter", tmp_path, models=study.models)
+
+
+def test_qrvc_trains_resumes_and_converts(study: Study, tmp_path: Path) -> None:
+    codebook = study.root / "codebook" / "centroids.safetensors"
+    experiment = QrvcExperiment(resynthesis=RESYNTHESIS)
+    folder = train(study, experiment, "resynthesis", tmp_path / "straight", codebook=codebook)
+    half = experiment.model_copy(update={"resynthesis": experiment.resynthesis.model_copy(update={"steps": 2})})
+    for step in (half, experiment):
+        again = train(study, step, "resynthesis", tmp_path / "again", codebook=codebook)
+    assert (again / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    converted = convert(study, experiment, tmp_path / "out" / "trials.parquet", [f"resynthesis={folder}"])
+    assert len(set(converted)) == 3
+    with pytest.raises(BowerbirdError, match="--codebook: missing"):
+        train(study, experiment, "resynthesis", tmp_path / "none")
