@@ -53,13 +53,21 @@ def local_file(spec, name):
     return [str(path)] if path.is_file() else []
 
 
+def encoder_files(spec):
+    """What a local encoder is made of: configuration and weights, in one file or several."""
+    folder = Path(bundled(spec))
+    patterns = ("*.json", "*.safetensors", "pytorch_model*.bin")
+    return sorted(str(path) for pattern in patterns for path in folder.glob(pattern))
+
+
 def corpus_files():
     """Files that list a corpus, where its kind has such files (a plain tree of audio has none)."""
     path = Path(bundled(STUDY.corpus.path))
     if STUDY.corpus.kind == "table":
         return [str(path / "utterances.tsv" if path.is_dir() else path)]
     if STUDY.corpus.kind == "kaldi":
-        return [str(path / name) for name in ("wav.scp", "utt2spk")]
+        names = ("wav.scp", "utt2spk", "text", "spk2gender", "segments")
+        return [str(path / name) for name in names if (path / name).is_file()]
     return []
 
 

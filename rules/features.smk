@@ -6,9 +6,7 @@ rule extract_features:
     input:
         audio=rules.store_audio.output.audio,
         index=rules.store_audio.output.index,
-        encoder=lambda w: local_file(
-            STUDY.features[w.features].encoder, "model.safetensors"
-        ),
+        encoder=lambda w: encoder_files(STUDY.features[w.features].encoder),
     output:
         features=f"{ROOT}/features/{{features}}/shard-{{shard}}.npy",
         index=f"{ROOT}/features/{{features}}/shard-{{shard}}.parquet",

@@ -1,27 +1,39 @@
 """Stage *corpus*: a folder of speech becomes a manifest, audio shards at 16 kHz, and a list of trials.
 
-Every refused file is named with its reason; splits are by speaker; nothing depends on the order a disk lists its files in.
+Every refused file is named with its reason; splits are by speaker; nothing depends on the order a disk lists its files
+in, nor on where the corpus lies: the root of its paths is in the manifest's run record, not in the manifest.
 """
 
 from __future__ import annotations
 
+import functools
+import json
 import logging
+import os
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from bowerbird.artifacts import BowerbirdError, Identity, RunRecord, file_sha256, inputs_digest
-from bowerbird.audio import SAMPLE_RATE, float_to_int16, read_audio
+from bowerbird.artifacts import (
+    BowerbirdError,
+    Identity,
+    RunRecord,
+    file_sha256,
+    inputs_digest,
+    run_record_path,
+    stable_hash,
+)
+from bowerbird.audio import SAMPLE_RATE, float_to_int16, read_native, resample
 from bowerbird.config import CorpusConfig, RuntimeConfig, TrialsConfig
-from bowerbird.corpus.checks import Refusal, inspect_all
+from bowerbird.corpus.checks import Refusal, cut_span, inspect_all, split_span
 from bowerbird.corpus.readers import read_entries
 from bowerbird.corpus.splits import assign_shards, assign_splits, find_leaks
 from bowerbird.corpus.trials import choose_trials, trials_hash
-from bowerbird.tables import MANIFEST, REJECTED, TRIALS, ShardWriter, read_identity, read_table, write_table
+from bowerbird.tables import MANIFEST, REJECTED, TRIALS, ShardWriter, read_table, write_table
 
-VERSION = 1
+VERSION = 2
 logger = logging.getLogger(__name__)
 
 __all__ = ["VERSION", "list_corpus", "list_trials", "resolve_path", "store_audio"]
@@ -33,11 +45,14 @@ def list_corpus(manifest: Path, rejected: Path, options: CorpusConfig, runtime: 
     Every file is decoded once to be checked. More than `max_rejected_fraction` refused stops the run with a hint.
     """
     record = RunRecord()
-    root, entries, refusals = read_entries(options)
+    listed, entries, refusals = read_entries(options)
+    root = Path(os.path.abspath(listed))
     logger.info("%s: %d utterances listed below %s", options.kind, len(entries), root)
     accepted, refused = inspect_all(entries, root, options, runtime.threads)
     refusals += refused
-    identity = Identity("corpus", VERSION, options.model_dump(exclude={"trim_silence"}))
+    # the corpus is named by what was read of it, so that a copy of it in another place is the same corpus
+    content = {"corpus": stable_hash([[row.utt_id, row.path, row.sha256] for row in accepted])}
+    identity = Identity("corpus", VERSION, options.model_dump(exclude={"trim_silence", "path", "audio_root"}), content)
     table = pd.DataFrame([vars(r) for r in sorted(refusals, key=lambda r: (r.utt_id.encode(), r.path, r.reason))])
     write_table(rejected, table if len(table) else _empty(REJECTED.names), identity, REJECTED)
     _report_refusals(refusals, len(entries) + len(refusals) - len(refused), options, rejected)
@@ -51,7 +66,8 @@ def list_corpus(manifest: Path, rejected: Path, options: CorpusConfig, runtime: 
         if count:
             logger.warning("leak: %d %s in more than one split", count, what)
     hours = (frame.groupby("split")["duration_s"].sum() / 3600).round(3)
-    facts = {"root": str(root), "leaks": leaks, "hours": hours.to_dict(), "rejected": len(refusals)}
+    facts = {"leaks": leaks, "hours": hours.to_dict(), "rejected": len(refusals)}
+    record.extra["root"] = str(root)
     record.write(manifest, identity)
     write_table(manifest, frame, identity, MANIFEST, extra=facts)
     for split, part in frame.groupby("split"):
@@ -76,8 +92,16 @@ def _report_refusals(refusals: list[Refusal], total: int, options: CorpusConfig,
 
 
 def resolve_path(manifest: Path, path: str) -> Path:
-    """Where an utterance's file lies: manifest paths are relative to the corpus root that the manifest records."""
-    return Path(read_identity(manifest)["root"]) / path
+    """Where an utterance's file lies: manifest paths are relative to the corpus root that the run record names."""
+    return _root_of(manifest) / split_span(path)[0]
+
+
+def _root_of(manifest: Path) -> Path:
+    record = run_record_path(manifest)
+    try:
+        return Path(json.loads(record.read_text(encoding="utf-8"))["root"])
+    except (OSError, ValueError, KeyError) as error:
+        raise BowerbirdError(f"{record}: does not say where the corpus lies; list the corpus again") from error
 
 
 def store_audio(manifest: Path, output: Path, shard: int, trim_silence: bool, runtime: RuntimeConfig) -> None:
@@ -88,24 +112,32 @@ def store_audio(manifest: Path, output: Path, shard: int, trim_silence: bool, ru
     record = RunRecord()
     table = read_table(manifest, ["utt_id", "path", "shard", "sha256"])
     rows = table[table["shard"] == shard]
-    root = Path(read_identity(manifest)["root"])
+    root = _root_of(manifest)
     identity = Identity(
         "corpus", VERSION, {"shard": shard, "trim_silence": trim_silence}, {"manifest": inputs_digest([manifest])}
     )
     trim = _silence_trimmer() if trim_silence else lambda wave: wave
+    read = functools.lru_cache(maxsize=1)(_read_unchanged)  # segments of one recording come one after another
     with ShardWriter(output, "int16", (), length="num_samples") as writer:
         for utt_id, path, digest in zip(rows["utt_id"], rows["path"], rows["sha256"], strict=True):
-            if (root / path).exists() and file_sha256(root / path) != digest:
-                raise BowerbirdError(
-                    f"{utt_id}: {root / path} has changed since the manifest was made; list the corpus again"
-                )
+            file, span = split_span(path)
             try:
-                wave = read_audio(root / path)
+                wave, rate = read(root / file, digest)
             except BowerbirdError as error:
-                raise BowerbirdError(f"{utt_id}: {error}; it was readable when the manifest was made") from error
-            writer.add(utt_id, float_to_int16(trim(wave)))
+                raise BowerbirdError(f"{utt_id}: {error}") from error
+            writer.add(utt_id, float_to_int16(trim(resample(cut_span(wave, rate, span), rate))))
         writer.close(identity, record, extra={"sample_rate": SAMPLE_RATE})
     logger.info("%s: %d utterances", output, len(rows))
+
+
+def _read_unchanged(path: Path, digest: str) -> tuple[np.ndarray, int]:
+    """Samples and rate of a file that still has the bytes it had when the manifest was made."""
+    if path.exists() and file_sha256(path) != digest:
+        raise BowerbirdError(f"{path} has changed since the manifest was made; list the corpus again")
+    try:
+        return read_native(path)
+    except BowerbirdError as error:
+        raise BowerbirdError(f"{error}; it was readable when the manifest was made") from error
 
 
 def _silence_trimmer():

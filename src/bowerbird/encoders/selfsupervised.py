@@ -127,11 +127,6 @@ class FeatureExtractor:
     ) -> None:
         self.options, self.device, self.key = options, torch.device(device), key
         self.dtype = forward_dtype(options.precision, self.device, key)
-        if options.overlap_s >= options.max_window_s:
-            raise BowerbirdError(
-                f"{key}.overlap_s: {options.overlap_s}: windows of {options.max_window_s} s cannot overlap by as much; "
-                "lower it, or raise max_window_s"
-            )
         self.checkpoint = find_checkpoint(options.encoder, options.revision, key)
         self.encoder = load_encoder(self.checkpoint, options.layer, key).to(self.device)
         self.batch_s = 0.0 if self.device.type == "cpu" else batch_s  # no seconds: one window at a time
