@@ -1,5 +1,5 @@
 # READS   corpus/manifest.parquet, features/<name>/shard-*.npy
-# WRITES  codebook/<name>/centroids.safetensors  sample.parquet  units/shard-*.npy  summary.parquet
+# WRITES  codebook/<name>/centroids.safetensors  sample.parquet  units/shard-*.npy  summary.parquet  residual.parquet
 
 
 rule fit_codebook:
@@ -60,3 +60,30 @@ rule summarise_units:
     shell:
         "bowerbird summarise-units --manifest {input.manifest} --codebook {input.codebook} --units {input.units}"
         " --output {output} 2> >(tee {log} >&2)"
+
+
+rule probe_residual:
+    input:
+        manifest=str(PATHS.manifest),
+        codebook=rules.fit_codebook.output.codebook,
+        features=lambda w: PATHS.all_shards(
+            "features", STUDY.codebook[w.codebook].features
+        ),
+        audio=PATHS.all_shards("audio"),
+        model=lambda w: bottleneck_model(w.codebook),
+    output:
+        probes=f"{ROOT}/codebook/{{codebook}}/residual.parquet",
+        places=f"{ROOT}/codebook/{{codebook}}/pca.parquet",
+    log:
+        f"{ROOT}/logs/codebook/{{codebook}}-residual.log",
+    threads: STUDY.runtime.threads
+    params:
+        assignment=lambda w: STUDY.codebook[w.codebook].assignment,
+        model=lambda w, input: (
+            f"--model {Path(input.model[0]).parent}" if input.model else ""
+        ),
+        version=stage_version("codebook"),
+    shell:
+        "bowerbird probe-residual --manifest {input.manifest} --codebook {input.codebook} --features {input.features}"
+        " --audio {input.audio} --output {output.probes} --assignment {params.assignment} {params.model} {RUNTIME}"
+        " 2> >(tee {log} >&2)"

@@ -87,6 +87,25 @@ def model_file(experiment, stage):
     return str(PATHS.model(owner, stage) / "model.safetensors")
 
 
+def probed_codebooks():
+    """Codebooks whose residual some system uses."""
+    return sorted(
+        {e.codebook for e in STUDY.experiments.values() if e.system == "qrvc"}
+    )
+
+
+def bottleneck_model(codebook):
+    """[model of the first QR-VC with this codebook and a bottleneck], or []."""
+    for name, experiment in STUDY.experiments.items():
+        if (
+            experiment.system == "qrvc"
+            and experiment.codebook == codebook
+            and experiment.resynthesis.variation_dim
+        ):
+            return [model_file(name, "resynthesis")]
+    return []
+
+
 def vocoder_file(spec):
     """The vocoder an experiment names: bundled, or trained by another experiment."""
     if spec.startswith("bundled:"):

@@ -11,6 +11,10 @@ rule write_report:
             PATHS.codebook(name).with_name("summary.parquet")
             for name in STUDY.codebook
         ],
+        residuals=[
+            PATHS.codebook(name).with_name("residual.parquet")
+            for name in probed_codebooks()
+        ],
         pairs=[
             PATHS.pairs(name, 0).with_name("quality.parquet") for name in STUDY.pairs
         ],

@@ -45,6 +45,22 @@ def audit_run(root: Path = Path("results/demo"), as_json: bool = False) -> int:
     return 0 if counts["ok"] == len(findings) and findings else 1
 
 
+def audit_residual(root: Path = Path("results/demo")) -> int:
+    """Print what each codebook's residual holds: accuracy of linear probes for speaker and phone, in percent."""
+    tables = sorted(root.glob("codebook/*/residual.parquet"))
+    if not tables:
+        raise BowerbirdError(f"{root}: no codebook/*/residual.parquet; make them with: make run ARGS=codebook")
+    print("linear probes, fitted on two thirds of each utterance, tested on the rest (percent right; c: chance)")
+    print(f"{'codebook':14} {'K':>6} {'|R|/|S|':>8}  " + "  ".join(f"{name:>14}" for name in ("speaker", "phone")))
+    for path in tables:
+        table, facts = read_table(path), read_identity(path)["facts"]
+        print(f"{path.parent.name:14} {facts['codes']:6d} {facts['residual_energy'] ** 0.5:8.3f}")
+        for name, rows in table.groupby("representation", sort=False):
+            cells = {r.target: f"{100 * r.accuracy:5.1f} (c {100 * r.chance:4.1f})" for r in rows.itertuples()}
+            print(f"  {name:28}  " + "  ".join(f"{cells.get(t, '-'):>14}" for t in ("speaker", "phone")))
+    return 0
+
+
 def check_run(root: Path) -> Iterator[Finding]:
     """Findings for every artifact of a run, in the order of their paths."""
     known = set(_manifest_ids(root))

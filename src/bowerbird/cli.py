@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "fit-codebook": ("bowerbird.codebook", "fit_codebook", "K-means over a sample of frames"),
     "assign-units": ("bowerbird.codebook", "assign_units", "the code of every frame of one shard"),
     "summarise-units": ("bowerbird.codebook", "summarise_units", "how the codes are used, and by whom"),
+    "probe-residual": ("bowerbird.codebook.residual", "probe_residual", "what quantization leaves: speaker and phone"),
     "search-pairs": ("bowerbird.pairs", "search_pairs", "nearest frames of donor speakers for one shard"),
     "summarise-pairs": ("bowerbird.pairs", "summarise_pairs", "quality of retrieval against the random control"),
     "train-stage": ("bowerbird.training", "train_stage", "train one stage of one experiment"),
@@ -53,10 +54,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "config-check": ("bowerbird.study", "check_config", "check a configuration and say what is wrong"),
     "config-schema": ("bowerbird.study", "write_schema", "JSON schema of the configuration, for editors"),
     "pairs-quality": ("bowerbird.pairs", "print_quality", "content agreement of retrieved frames, as a table"),
+    "audit-residual": ("bowerbird.audit", "audit_residual", "what the codebooks' residuals hold, as a table"),
     "audit": ("bowerbird.audit", "audit_run", "check every artifact of a run against what it says it is"),
 }
 POSITIONAL = {"convert": ("source",), "config-check": ("files",), "config-show": ("files",)}
-GROUPS = {"config", "pairs"}  # `bowerbird config show` is `config-show`
+GROUPS = {"config", "pairs", "audit"}  # `bowerbird config show` is `config-show`
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

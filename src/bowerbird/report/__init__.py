@@ -29,6 +29,7 @@ INPUTS = (
     "corpus/*.parquet",
     "corpus/audio/*.parquet",
     "codebook/*/summary.parquet",
+    "codebook/*/residual.parquet",
     "pairs/*/quality.parquet",
     "training/*/*/metrics.jsonl",
     "conversion/*/trials.parquet",

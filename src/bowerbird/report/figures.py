@@ -67,6 +67,8 @@ class Figures:
 
     tradeoff: Picture | None
     codebooks: dict[str, list[Picture]]
+    residuals: dict[str, list[Picture]]
+    sweep: list[Picture]
     pairs: list[Picture]
     curves: dict[str, list[Picture]]
 
@@ -84,6 +86,11 @@ def draw_figures(run: Run, scores: Scores) -> Figures:
         return Figures(
             tradeoff=_tradeoff(scores, picture),
             codebooks={book.name: _codes(book.table, picture) for book in run.codebooks if len(book.table)},
+            residuals={
+                name: _residual(found.table, run.residual_places(name), picture)
+                for name, found in run.residuals.items()
+            },
+            sweep=_sweep(run, scores, picture),
             pairs=_pairs([pairs for pairs in run.pairs if len(pairs.table)], picture),
             curves={name: _curves(table, picture) for name, table in run.curves.items()},
         )
@@ -154,6 +161,88 @@ def _codes(table: pd.DataFrame, picture: Draw) -> list[Picture]:
         picture(use, "Use of the codes; dashed: if all were used equally."),
         picture(by_speaker, "How many speakers share a code. Codes of one speaker tell who speaks, not what is said."),
     ]
+
+
+PARTS = {"S": "S", "Q": "Q", "R": "R", "s": "mean R", "V": "R \u2212 mean", "v": "8 channels"}
+
+
+def _residual(table: pd.DataFrame, places: pd.DataFrame, picture: Draw) -> list[Picture]:
+    """What linear probes read from each part of the split, and where voices lie in the residual."""
+
+    def probes(axes: Any) -> None:
+        names = [name for name in PARTS if name in set(table["representation"])]
+        for shift, (target, colour) in zip((-0.2, 0.2), (("speaker", GOLD), ("phone", BLUE)), strict=True):
+            rows = table[table["target"] == target].set_index("representation")
+            present = [number for number, name in enumerate(names) if name in rows.index]
+            of = rows.loc[[names[number] for number in present]]
+            axes.bar(np.array(present) + shift, 100 * of["accuracy"], 0.36, color=colour, alpha=0.8, label=target)
+            for number, chance in zip(present, of["chance"], strict=True):
+                axes.plot([number + shift - 0.18, number + shift + 0.18], [100 * chance] * 2, color=INK, lw=1)
+        axes.set_xticks(range(len(names)), [f"{table_width(table, name)}" for name in names])
+        axes.set(ylabel="recognised, %", ylim=(0, 100))
+        axes.legend(loc="upper right")
+
+    def voices(axes: Any) -> None:
+        seconds = places[places["representation"] == "s"]
+        speakers = sorted(set(seconds["speaker"]))
+        shown = speakers[:12]
+        for number, speaker in enumerate(shown):
+            rows = seconds[seconds["speaker"] == speaker]
+            axes.plot(rows["x"], rows["y"], "osD^"[number // 4 % 4], ms=3.5, alpha=0.75,
+                      color=SERIES[number % len(SERIES)], lw=0, label=speaker)  # fmt: skip
+        axes.set(xlabel="first component", ylabel="second component")
+        if len(speakers) <= 12:
+            axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=7, handletextpad=0.2)
+
+    pictures = [
+        picture(probes, "What a linear probe recognises from each part: S features, Q centroids, R residual. Lines: chance.")
+    ]
+    if len(places):
+        pictures.append(picture(voices, "Mean residual of each second of speech, in two principal components, by speaker."))
+    return pictures
+
+
+def table_width(table: pd.DataFrame, name: str) -> str:
+    """Name of a part; the bottleneck's with its own width."""
+    if name != "v":
+        return PARTS[name]
+    return f"{int(table.loc[table['representation'] == 'v', 'dim'].iloc[0])} channels"
+
+
+def _sweep(run: Run, scores: Scores, picture: Draw) -> list[Picture]:
+    """Scores of QR-VC over the size of its codebook, with and without compensation of speaking variation."""
+    systems = {system.name: system for system in scores.systems}
+    lines: dict[bool, list[tuple[int, Any]]] = {}
+    for name, experiment in run.config.experiments.items():
+        if experiment.system == "qrvc" and name in systems:
+            stage = experiment.resynthesis
+            if stage.assignment == "cosine" and stage.variation_dim in (0, 8):
+                codes = run.config.codebook[experiment.codebook].num_codes
+                lines.setdefault(stage.variation_dim > 0, []).append((codes, systems[name]))
+    if max((len({codes for codes, _ in points}) for points in lines.values()), default=0) < 3:
+        return []
+    pictures = []
+    for metric in (METRICS[name] for name in ("wer", "cer", "secs", "f0_pcc") if METRICS[name] in scores.metrics):
+
+        def draw(axes: Any, metric: Any = metric) -> None:
+            for compensated, colour, says in ((True, GOLD, "with compensation"), (False, RUST, "without")):
+                cells: list[tuple[int, Any]] = [
+                    (codes, scores.cell(s, metric)) for codes, s in sorted(lines.get(compensated, []), key=lambda p: p[0])
+                ]
+                cells = [(codes, cell) for codes, cell in cells if cell and cell.has_value]
+                factor = 100 if metric.percent else 1
+                x = [codes for codes, _ in cells]
+                axes.plot(x, [factor * c.mean for _, c in cells], "o-", color=colour, ms=4, lw=1.2, label=says)
+                axes.fill_between(
+                    x, [factor * c.low for _, c in cells], [factor * c.high for _, c in cells], color=colour, alpha=0.15, lw=0
+                )
+            axes.set_xscale("log", base=2)
+            axes.set(xlabel="codes K", ylabel=metric.heading + (", %" if metric.percent else ""))
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.legend()
+
+        pictures.append(picture(draw, f"QR-VC: {metric.heading} over the size of the codebook; bands are the intervals."))
+    return pictures
 
 
 def _pairs(variants: list[Described], picture: Draw) -> list[Picture]:

@@ -109,6 +109,15 @@ class Run:
         return self._described("codebook/*/summary.parquet")
 
     @cached_property
+    def residuals(self) -> dict[str, Described]:
+        """What linear probes read from codebooks' residuals, by codebook."""
+        return {found.name: found for found in self._described("codebook/*/residual.parquet")}
+
+    def residual_places(self, codebook: str) -> pd.DataFrame:
+        """Frames and seconds of speech in two principal components (empty if there are none)."""
+        return self.table(f"codebook/{codebook}/pca.parquet")
+
+    @cached_property
     def pairs(self) -> list[Described]:
         return self._described("pairs/*/quality.parquet")
 
