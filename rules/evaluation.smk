@@ -6,7 +6,7 @@ FAMILIES = {
     "intelligibility": ["asr", "asr_revision", "normalizer", "closed_set"],
     "speaker": ["verifier"],
     **({"prosody": ["prosody"]} if STUDY.evaluation.prosody else {}),
-    **({"quality": ["quality"]} if STUDY.evaluation.quality else {}),
+    **({"quality": ["quality", "quality_trials"]} if STUDY.evaluation.quality else {}),
 }
 
 

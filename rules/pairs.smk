@@ -40,12 +40,14 @@ rule summarise_pairs:
         pairs=lambda w: PATHS.all_shards("pairs", w.pairs),
         features=lambda w: PATHS.all_shards("features", STUDY.pairs[w.pairs].features),
         units=lambda w: units_beside(w.pairs),
+        audio=PATHS.all_shards("audio"),
     output:
         f"{ROOT}/pairs/{{pairs}}/quality.parquet",
     log:
         f"{ROOT}/logs/pairs/{{pairs}}-quality.log",
     params:
+        phonetic=PHONETIC,
         version=stage_version("pairs"),
     shell:
         "bowerbird summarise-pairs --manifest {input.manifest} --pairs {input.pairs} --features {input.features}"
-        " --units {input.units} --output {output} 2> >(tee {log} >&2)"
+        " --units {input.units} --audio {input.audio} --phonetic {params.phonetic} --output {output} 2> >(tee {log} >&2)"

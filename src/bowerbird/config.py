@@ -189,8 +189,13 @@ class EvaluationConfig(Section):
     closed_set: bool = Field(
         True, description="also recognise which of the trials' sentences was said (pocketsphinx grammar)"
     )
-    verifier: str = Field("resemblyzer", description="speaker encoder: resemblyzer, or an ECAPA directory")
+    verifier: str = Field(
+        "resemblyzer", description="resemblyzer, or a folder or hub id of ECAPA-TDNN weights in speechbrain's format"
+    )
     quality: bool = Field(True, description="DNSMOS P.835 and P.808")
+    quality_trials: int = Field(
+        0, ge=0, description="trials that DNSMOS judges (it is the slowest judge), the same for all experiments; 0: all"
+    )
     prosody: bool = Field(True, description="F0 by swift-f0, voiced frames of both, log-F0 correlation")
     bootstrap: int = Field(1000, ge=100, description="bootstrap replicates of each interval")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of intervals")

@@ -94,6 +94,7 @@ class ConverterStage(StageOptions):
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW")
     beta2: float = Field(0.98, ge=0, lt=1, description="AdamW")
     weight_decay: float = Field(0.01, ge=0, description="AdamW")
+    start_from: str = Field("", description="bundled:NAME or a model folder whose weights start the converter")
 
     @pydantic.model_validator(mode="after")
     def _prompt_range(self) -> ConverterStage:

@@ -16,6 +16,7 @@ from bowerbird.conversion import convert_trials
 from bowerbird.encoders import recognizer, speaker
 from bowerbird.encoders.recognizer import Recognizer, RecognizerIdentity
 from bowerbird.evaluation import SCORES, score_trials, summarise_scores
+from bowerbird.evaluation.judges import once_a_wave
 from bowerbird.experiments import AnchorExperiment
 from bowerbird.metrics import quality
 from bowerbird.tables import TRIALS, read_table, write_table
@@ -284,3 +285,26 @@ def test_differences_are_paired_and_the_same_when_made_twice(tmp_path: Path) -> 
     assert (difference["first"], difference["second"], difference["n"]) == ("one", "two", 9)
     assert difference[["difference", "low", "high"]].tolist() == pytest.approx([0.25] * 3)
     assert difference["p_value"] < 0.05
+
+
+# -------------------------------------------------------------------------------------------------------------- quality
+def test_quality_can_be_judged_of_some_trials_the_same_for_all(
+    study: Study, anchors: dict[str, Path], tmp_path: Path
+) -> None:
+    options = OPTIONS.model_copy(update={"quality_trials": 2})
+    judged = []
+    for name in ("ground-truth", "random-speaker"):
+        table = score(study, anchors[name], "quality", tmp_path / name / "s.parquet", options)
+        known = table[table["value"].notna()]
+        assert known["trial_id"].nunique() == 2
+        assert (table["note"] == "not among the evaluation.quality_trials = 2 that are judged").sum() == 4
+        judged.append(set(known["trial_id"]))
+    assert judged[0] == judged[1]
+
+
+def test_a_wave_is_judged_once() -> None:
+    heard = []
+    judge = once_a_wave(lambda wave: heard.append(len(wave)) or float(wave.sum()))
+    one, two = np.ones(3, np.float32), np.arange(3, dtype=np.float32)
+    assert [judge(one), judge(two), judge(one.copy())] == [3.0, 3.0, 3.0]
+    assert heard == [3, 3]

@@ -12,10 +12,12 @@ import pytest
 import soundfile
 
 from bowerbird.artifacts import BowerbirdError
-from bowerbird.config import ReportConfig
+from bowerbird.config import ReportConfig, parse_config, read_yaml
 from bowerbird.report import write_report
 from bowerbird.report.formats import duration, number, size, slug
 from bowerbird.report.listening import choose_trials
+from bowerbird.report.run import Run
+from bowerbird.report.scores import describe_system, gather_scores
 from bowerbird.tables import read_table, write_table
 from report_fixture import EVIL, fake_run
 
@@ -210,3 +212,24 @@ def test_numbers_for_the_eye() -> None:
     assert [duration(v) for v in (0.04, 59.9, 61, 3600 * 5 + 200)] == ["0.0 s", "59.9 s", "1 min 01 s", "5 h 03 min"]
     assert [size(v) for v in (0.5, 12.34, 2048)] == ["512 KiB", "12.3 MiB", "2.0 GiB"]
     assert slug("../a b<c>") == "a-b-c"
+
+
+def test_a_system_that_was_taught_by_its_judge_is_named(run: Path, tmp_path: Path) -> None:
+    study = read_yaml(run / "config.yaml")
+    taught = {"system": "palindromic", "features": "nano", "pairs": "knn4", "vocoder": "vocoder"}
+    study["pairs"] = {"knn4": {}}
+    study["experiments"] |= {"taught": taught, "untaught": taught | {"converter": {"speaker_weight": 0.0}}}
+    notes = gather_scores(Run(run, parse_config(study)), tmp_path).notes
+    (note,) = [note for note in notes if "flatter" in note]
+    assert note.startswith("taught: trained with a speaker loss of the verifier that judges here (resemblyzer)")
+    study["evaluation"] = {"verifier": "/somewhere/ecapa"}
+    assert not [n for n in gather_scores(Run(run, parse_config(study)), tmp_path).notes if "flatter" in n]
+
+
+def test_controls_are_known_by_their_pairs(run: Path) -> None:
+    study = read_yaml(run / "config.yaml")
+    study["pairs"] = {"knn4": {}, "mixed": {"method": "shuffled"}}
+    base = {"system": "palindromic", "features": "nano", "vocoder": "vocoder"}
+    study["experiments"] |= {"real": base | {"pairs": "knn4"}, "control": base | {"pairs": "mixed"}}
+    config = Run(run, parse_config(study))
+    assert (describe_system("real", config).kind, describe_system("control", config).kind) == ("system", "control")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from bowerbird.artifacts import BowerbirdError, Identity
 from bowerbird.codebook import fit_codebook
@@ -152,3 +153,17 @@ def test_qrvc_trains_resumes_and_converts(study: Study, tmp_path: Path) -> None:
     assert len(set(converted)) == 3
     with pytest.raises(BowerbirdError, match="--codebook: missing"):
         train(study, experiment, "resynthesis", tmp_path / "none")
+
+
+def test_a_converter_can_start_from_another_of_its_kind_only(
+    study: Study, palindromic: tuple[PalindromicExperiment, Path], tmp_path: Path
+) -> None:
+    _, folder = palindromic
+    start = str(folder / "converter")
+    one = PalindromicExperiment(converter={**CONVERTER, "steps": 1, "learning_rate": 1e-12, "start_from": start})
+    train(study, one, "converter", tmp_path / "warm", pairs=pairs(study), models=study.models)
+    ours, theirs = (load_file(path / "model.safetensors") for path in (tmp_path / "warm", folder / "converter"))
+    assert all(np.allclose(ours[name], theirs[name], atol=1e-6) for name in theirs)
+    other = PalindromicExperiment(converter={**CONVERTER, "width": 32, "start_from": start})
+    with pytest.raises(BowerbirdError, match=r"converter\.start_from: .*: its width is 16, this stage's is 32"):
+        train(study, other, "converter", tmp_path / "other", pairs=pairs(study), models=study.models)

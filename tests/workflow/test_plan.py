@@ -7,8 +7,8 @@ import pytest
 SCORES = {"summarise_scores", "write_report"}
 CONVERTED = {"convert_trials", "score_trials", *SCORES}
 FROM_FEATURES = {
-    "extract_features", "fit_codebook", "assign_units", "summarise_units", "search_pairs", "summarise_pairs",
-    "train_stage", *CONVERTED,
+    "extract_features", "fit_codebook", "assign_units", "summarise_units", "probe_residual", "search_pairs",
+    "summarise_pairs", "train_stage", *CONVERTED,
 }  # fmt: skip
 
 CHANGES = {
@@ -18,14 +18,26 @@ CHANGES = {
     "features": ({"features": {"nano": {"layer": 2}}}, FROM_FEATURES),
     "codebook: fit": (
         {"codebook": {"k32": {"num_codes": 16}}},
-        {"fit_codebook", "assign_units", "summarise_units", "summarise_pairs", "write_report"},
+        {"fit_codebook", "assign_units", "summarise_units", "probe_residual", "summarise_pairs", "train_stage", *CONVERTED},
     ),
     "codebook: look-up": (
         {"codebook": {"k32": {"assignment": "euclidean"}}},
-        {"assign_units", "summarise_units", "summarise_pairs", "write_report"},
+        {"assign_units", "summarise_units", "probe_residual", "summarise_pairs", "write_report"},
     ),
-    "pairs": ({"pairs": {"knn4": {"k": 2}}}, {"search_pairs", "summarise_pairs", "write_report"}),
-    "training": ({"experiments": {"vocoder": {"vocoder": {"learning_rate": 3.0e-4}}}}, {"train_stage", *CONVERTED}),
+    "pairs": ({"pairs": {"knn4": {"k": 2}}}, {"search_pairs", "summarise_pairs", "train_stage", *CONVERTED}),
+    "training: Palindromic's converter": (
+        {"experiments": {"palindromic": {"converter": {"learning_rate": 5.0e-4}}}},
+        {"train_stage", *CONVERTED},
+    ),
+    "training: Palindromic's revocoder": (
+        {"experiments": {"palindromic": {"revocoder": {"learning_rate": 5.0e-4}}}},
+        {"train_stage", *CONVERTED},
+    ),
+    "training: QR-VC": (
+        {"experiments": {"qrvc": {"resynthesis": {"variation_dim": 4}}}},
+        {"train_stage", "probe_residual", *CONVERTED},
+    ),
+    "training: vocoder": ({"experiments": {"vocoder": {"vocoder": {"learning_rate": 3.0e-4}}}}, {"train_stage", *CONVERTED}),
     "conversion: one system": ({"experiments": {"knnvc": {"k": 3}}}, CONVERTED),
     "conversion: all": ({"conversion": {"loudness": "none"}}, CONVERTED),
     "evaluation: one judge": ({"evaluation": {"normalizer": "whisper-basic"}}, {"score_trials", *SCORES}),
@@ -34,11 +46,16 @@ CHANGES = {
 }
 
 NUMBERS = {
-    "codebook: fit": {"fit_codebook": 1, "assign_units": 2},
-    "features": {"extract_features": 2, "convert_trials": 2},  # not the ground truth: it reads no features
+    "codebook: fit": {"fit_codebook": 1, "assign_units": 2, "train_stage": 1, "convert_trials": 1},  # QR-VC's
+    "features": {"extract_features": 2, "convert_trials": 4},  # not the ground truth: it reads no features
+    "pairs": {"train_stage": 2, "convert_trials": 1},  # Palindromic's converter and revocoder
+    "training: Palindromic's converter": {"train_stage": 2, "convert_trials": 1, "score_trials": 3},
+    "training: Palindromic's revocoder": {"train_stage": 1, "convert_trials": 1, "score_trials": 3},
+    "training: QR-VC": {"train_stage": 1, "convert_trials": 1, "score_trials": 3},
+    "training: vocoder": {"train_stage": 3, "convert_trials": 3},  # the converter learns through it
     "conversion: one system": {"convert_trials": 1, "score_trials": 3},
-    "conversion: all": {"convert_trials": 3, "score_trials": 9},
-    "evaluation: one judge": {"score_trials": 3},  # intelligibility of three experiments, no other family
+    "conversion: all": {"convert_trials": 5, "score_trials": 15},
+    "evaluation: one judge": {"score_trials": 5},  # intelligibility of five experiments, no other family
 }
 
 

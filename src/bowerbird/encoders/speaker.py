@@ -102,20 +102,25 @@ def partial_starts(num_samples: int) -> list[int]:
 class SpeakerEncoder:
     """A verifier: waves in, unit vectors out, with the name and the weights' hash of the model."""
 
-    def __init__(self, model: Ge2e, identity: VerifierIdentity) -> None:
+    def __init__(self, model: Ge2e | EcapaTdnn, identity: VerifierIdentity) -> None:
         self.model, self.identity = model, identity
 
     @property
     def dim(self) -> int:
-        """Dimensions of an embedding (256)."""
-        return self.model.linear.out_features
+        """Dimensions of an embedding: 256 of GE2E, 192 of ECAPA-TDNN."""
+        return self.model.linear.out_features if isinstance(self.model, Ge2e) else self.model.fc.out_channels
 
     @torch.inference_mode()
     def embed(self, waves: Sequence[np.ndarray | Tensor]) -> np.ndarray:
-        """Waves ``(samples,)`` float at 16 kHz to ``(n, 256)`` float32 of unit length."""
-        device = self.model.linear.weight.device
-        embeddings = [self.model.embed(torch.as_tensor(w, dtype=torch.float32, device=device)) for w in waves]
+        """Waves ``(samples,)`` float at 16 kHz to ``(n, dim)`` float32 of unit length."""
+        device = next(self.model.parameters()).device
+        embeddings = [self._embed(torch.as_tensor(w, dtype=torch.float32, device=device)) for w in waves]
         return torch.stack(embeddings).cpu().numpy() if embeddings else np.zeros((0, self.dim), np.float32)
+
+    def _embed(self, wave: Tensor) -> Tensor:
+        if isinstance(self.model, Ge2e):
+            return self.model.embed(wave)
+        return F.normalize(self.model.embed(wave[None])[0][0], dim=0)
 
     def describe(self) -> VerifierIdentity:
         return self.identity
@@ -123,9 +128,10 @@ class SpeakerEncoder:
 
 @functools.cache
 def load_verifier(spec: str) -> SpeakerEncoder:
-    """The speaker encoder that `evaluation.verifier` names."""
+    """The speaker encoder that `evaluation.verifier` names: resemblyzer, or ECAPA-TDNN in a folder or on the hub."""
     if spec != "resemblyzer":
-        raise BowerbirdError(f"evaluation.verifier: {spec!r}: unknown; known: resemblyzer")
+        weights = file_sha256(ecapa_weights(spec))
+        return SpeakerEncoder(load_ecapa(spec), VerifierIdentity("ecapa-tdnn", weights))
     path = resemblyzer_weights()
     model = Ge2e()
     state = torch.load(path, map_location="cpu", weights_only=True)["model_state"]

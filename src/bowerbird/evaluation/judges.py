@@ -258,8 +258,13 @@ class QualityJudge:
         self.material, self.judge, self.metrics = material, quality.QualityJudge(), tuple(quality.METRICS)
         self.model, self.weights = quality.judge_identity()
         self.judged = once_a_wave(self.judge.score)
+        ordered = sorted((str(trial["trial_id"]) for trial in material.trials), key=_shuffled)
+        self.chosen = set(ordered[: options.quality_trials or None])
 
     def score(self, trial: Mapping[str, Any]) -> list[Score]:
+        if trial["trial_id"] not in self.chosen:
+            note = f"not among the evaluation.quality_trials = {len(self.chosen)} that are judged"
+            return [self._score(name, float("nan"), note) for name in self.metrics]
         values = self.judged(self.material.converted_wave(trial))
         return [self._score(name, value, "") for name, value in values.items()]
 
@@ -270,10 +275,15 @@ class QualityJudge:
         return Score(name, value, f"{name}@1", self.model, self.weights, note=note)
 
 
+def _shuffled(trial_id: str) -> bytes:
+    """A key that puts trials in an order that has nothing to do with their names."""
+    return hashlib.sha256(trial_id.encode()).digest()
+
+
 # family -> (judge, the options it depends on)
 FAMILIES: dict[str, tuple[Any, tuple[str, ...]]] = {
     "intelligibility": (IntelligibilityJudge, ("asr", "asr_revision", "normalizer", "closed_set")),
     "speaker": (SpeakerJudge, ("verifier",)),
     "prosody": (ProsodyJudge, ()),
-    "quality": (QualityJudge, ()),
+    "quality": (QualityJudge, ("quality_trials",)),
 }

@@ -16,7 +16,7 @@ from bowerbird.pairs.quality import print_quality, quality_table, summarise_pair
 from bowerbird.pairs.search import search_pairs
 from bowerbird.pairs.store import PairShards, materialize
 
-VERSION = 1
+VERSION = 2
 
 __all__ = [
     "Pair",

@@ -180,7 +180,7 @@ def gather_scores(run: Run, data: Path) -> Scores:
         cells=cells,
         definitions={m.name: _definition(m, summary) for m in metrics},
         absent=[m for m in METRICS.values() if m.headline and m not in metrics],
-        notes=_notes(summary),
+        notes=[*_notes(summary), *_judged_by_their_teacher(run, systems)],
         differences=_differences(run, systems),
         downloads=downloads,
     )
@@ -196,8 +196,11 @@ def describe_system(name: str, run: Run) -> System:
         return System(name, "anchor", ANCHORS[experiment.anchor])
     if experiment.system == "vocoder":
         return System(name, "anchor", ANCHORS["vocoder"])
-    if getattr(experiment, "retrieval", "") == "random" or getattr(experiment, "pairs", "") == "random":
+    if getattr(experiment, "retrieval", "") == "random":
         return System(name, "control", f"{experiment.system} with random retrieval")
+    pairs = run.config.pairs.get(getattr(experiment, "pairs", ""))
+    if pairs is not None and pairs.method != "nearest":
+        return System(name, "control", f"{experiment.system} on pairs of {pairs.method} frames")
     paper = (type(experiment).__doc__ or experiment.system).split(":")[0]  # kNN-VC (Baas et al. 2023)
     return System(name, "system", paper)
 
@@ -254,6 +257,23 @@ def _notes(summary: pd.DataFrame) -> list[str]:
     parts = [part.strip() for note in summary["note"] if note for part in str(note).split(";")]
     counts = pd.Series([p for p in parts if p and "trials without a value" not in p], dtype=object).value_counts()
     return [str(part) for part in counts.index[:4]]
+
+
+def _judged_by_their_teacher(run: Run, systems: list[System]) -> list[str]:
+    """Systems that were trained to please the very verifier that judges them."""
+    same = {"ge2e": "resemblyzer"}  # two names of one model
+    named = []
+    for system in systems:
+        stage = getattr(run.config.experiments.get(system.name), "converter", None)
+        teacher = getattr(stage, "speaker_encoder", "")
+        if getattr(stage, "speaker_weight", 0) and same.get(teacher, teacher) == run.config.evaluation.verifier:
+            named.append(system.name)
+    if not named:
+        return []
+    return [
+        f"{', '.join(named)}: trained with a speaker loss of the verifier that judges here "
+        f"({run.config.evaluation.verifier}); SECS, SRC and nearer target flatter them"
+    ]
 
 
 def _differences(run: Run, systems: list[System]) -> list[dict[str, Any]]:

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from bowerbird.artifacts import BowerbirdError
 from bowerbird.audio import HOP
+from bowerbird.config import bundled
 from bowerbird.encoders.speaker import load_speaker_judge
 from bowerbird.experiments import ConverterStage, RevocoderStage
 from bowerbird.nn.transformer import Transformer
@@ -140,6 +141,8 @@ class ConverterTraining(TrainingStage):
     def __init__(self, options: ConverterStage, inputs: StageInputs) -> None:
         self.options, self.inputs = options, inputs
         self.converter = build_converter(self.architecture())
+        if options.start_from:
+            self._start_from(Path(bundled(options.start_from)))
         vocoder = load_vocoder(inputs.models["vocoder"])
         must_fit(vocoder, inputs.feature_dim)
         self.vocoder = vocoder.generator.requires_grad_(False)
@@ -164,6 +167,17 @@ class ConverterTraining(TrainingStage):
     @classmethod
     def build(cls, options: ConverterStage, inputs: StageInputs) -> Self:
         return cls(options, inputs)
+
+    def _start_from(self, folder: Path) -> None:
+        """Take the weights of another converter of the same architecture on the same features."""
+        theirs, ours = read_model_config(folder), self.architecture()
+        for key in ("feature_dim", "layers", "heads", "width", "feedforward", "conditioning"):
+            if theirs.get(key) != ours[key]:
+                raise BowerbirdError(
+                    f"converter.start_from: {self.options.start_from}: its {key} is {theirs.get(key)!r}, this stage's is "
+                    f"{ours[key]!r}; weights can only start a converter of the same architecture"
+                )
+        load_weights(self.converter, folder)
 
     def updates(self, step: int) -> tuple[str, ...]:
         return ("converter",)

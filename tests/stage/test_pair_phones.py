@@ -1,0 +1,62 @@
+"""Do retrieved frames say the query's phone? Known phones in, exact agreement out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from bowerbird.artifacts import BowerbirdError, Identity, RunRecord
+from bowerbird.config import PairsConfig, RuntimeConfig, bundled
+from bowerbird.pairs import quality_table, search_pairs, summarise_pairs
+from bowerbird.tables import ShardWriter, read_identity, read_table
+from speech import Study, make_study
+
+CPU = RuntimeConfig(device="cpu")
+PHONES = (3, 7, 20, 31)  # what the voices say: only these, each as the direction that the head looks for
+
+
+def write_features(study: Study, encoder: str) -> None:
+    """Frames that are one of four phones, as clear as the bundled head could wish."""
+    head = load_file(Path(bundled("bundled:nano-phones")) / "model.safetensors")["weight"]
+    clear = head[list(PHONES)] - head.mean(axis=0)
+    rng = np.random.default_rng(0)
+    with ShardWriter(study.features[0], "float16", (head.shape[1],)) as writer:
+        for utt_id, wave in study.waves.items():
+            said = rng.integers(len(PHONES), size=(len(wave) - 80) // 320)
+            writer.add(utt_id, (30 * clear[said]).astype(np.float16))
+        writer.close(Identity("features", 1, {"encoder": encoder, "layer": 3}), RunRecord())
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    made = make_study(tmp_path, split="train")
+    write_features(made, "bundled:nano-encoder")
+    return made
+
+
+def quality(study: Study, method: str, **inputs) -> Path:
+    folder = study.root / "pairs" / method
+    pairs = [folder / "shard-0000.npy"]
+    search_pairs(study.manifest, study.features, pairs[0], 0, PairsConfig(k=2, min_pool_s=0.1, method=method), CPU)
+    output = folder / "quality.parquet"
+    summarise_pairs(study.manifest, pairs, study.features, output, phonetic="bundled:nano-phones", **inputs)
+    return output
+
+
+def test_phones_of_neighbours_agree_and_those_of_random_frames_by_chance(study: Study) -> None:
+    nearest, random = (read_identity(quality(study, method))["facts"] for method in ("nearest", "random"))
+    assert nearest["phone_agreement"] == 1.0
+    assert nearest["phone_agreement_random"] == pytest.approx(1 / len(PHONES), abs=0.05)
+    assert random["phone_agreement"] == pytest.approx(random["phone_agreement_random"], abs=0.06)
+
+
+def test_features_of_another_encoder_are_listened_to(study: Study) -> None:
+    write_features(study, "somebody/else")
+    with pytest.raises(BowerbirdError, match=r"--phonetic: bundled:nano-phones: reads bundled:nano-encoder, layer 3.*--audio"):
+        quality(study, "nearest")
+    table = read_table(quality(study, "nearest", audio=study.audio))
+    assert table["phone_agreement"].between(0, 1).all()  # tones, not speech: only that it was heard
+    assert "phone" in quality_table(study.root / "pairs" / "nearest" / "quality.parquet")
