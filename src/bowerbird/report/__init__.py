@@ -22,7 +22,7 @@ from bowerbird.report.listening import gather_listening
 from bowerbird.report.run import Run
 from bowerbird.report.scores import gather_scores
 
-VERSION = 1
+VERSION = 2
 HERE = Path(__file__).parent
 MARKER = "files of a bowerbird report; they are replaced when it is written again\n"
 INPUTS = (
