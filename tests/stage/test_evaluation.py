@@ -293,7 +293,7 @@ def test_quality_can_be_judged_of_some_trials_the_same_for_all(
 ) -> None:
     options = OPTIONS.model_copy(update={"quality_trials": 2})
     judged = []
-    for name in ("ground-truth", "random-speaker"):
+    for name in ("ground-truth", "heldout-target"):
         table = score(study, anchors[name], "quality", tmp_path / name / "s.parquet", options)
         known = table[table["value"].notna()]
         assert known["trial_id"].nunique() == 2
