@@ -22,7 +22,8 @@ PATHS = Layout.of(STUDY)
 ROOT = str(PATHS.root)
 RUNTIME = flags(STUDY.runtime)
 TRAINING = flags(STUDY.training)
-PHONETIC = "bundled:nano-phones"  # who hears the phones in the audits of pairs and residuals
+# Who hears the phones in the audits of pairs and residuals.
+PHONETIC = "bundled:nano-phones"
 # Jobs that use a GPU take a slot (profiles say how many there are); without a GPU they share the cores like any other.
 GPU_SLOTS = int(
     STUDY.runtime.device.startswith("cuda") or Path("/dev/nvidia0").exists()
