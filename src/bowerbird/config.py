@@ -77,7 +77,10 @@ class CorpusConfig(Section):
 class FeaturesConfig(Section):
     """Self-supervised features of one layer (WavLM, HuBERT, wav2vec 2.0)."""
 
-    encoder: str = Field("bundled:nano-encoder", description="hub id, local directory, or bundled:nano-encoder")
+    encoder: str = Field(
+        "bundled:nano-encoder",
+        description="hub id, local directory, bundled:nano-encoder, or log-mel: a spectrogram of 80 bands (layer: 0)",
+    )
     revision: str = Field("", description="commit of a hub id; pin it for published work")
     layer: int = Field(3, ge=0, description="transformer layer whose output is kept; 0 is its input")
     normalize_input: bool = Field(
@@ -94,6 +97,15 @@ class FeaturesConfig(Section):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="of the forward pass; bfloat16 needs a GPU that has it"
     )
+
+    @pydantic.model_validator(mode="after")
+    def _spectrogram_has_no_layers(self) -> FeaturesConfig:
+        if self.encoder == "log-mel" and (self.layer or self.normalize_input or self.precision != "float32"):
+            raise ValueError(
+                "features.encoder: log-mel: has no layers and is never normalised; set layer: 0, and leave "
+                "normalize_input and precision at their defaults"
+            )
+        return self
 
     @pydantic.model_validator(mode="after")
     def _windows_advance(self) -> FeaturesConfig:

@@ -36,6 +36,8 @@ from bowerbird.artifacts import BowerbirdError, file_sha256
 from bowerbird.audio import SAMPLE_RATE
 from bowerbird.config import FeaturesConfig, bundled
 
+from .spectral import LOG_MEL, Definition, LogMelEncoder, load_log_mel
+
 logger = logging.getLogger(__name__)
 MODEL_TYPES = ("wavlm", "hubert", "wav2vec2")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -127,8 +129,13 @@ class FeatureExtractor:
     ) -> None:
         self.options, self.device, self.key = options, torch.device(device), key
         self.dtype = forward_dtype(options.precision, self.device, key)
-        self.checkpoint = find_checkpoint(options.encoder, options.revision, key)
-        self.encoder = load_encoder(self.checkpoint, options.layer, key).to(self.device)
+        self.checkpoint: Checkpoint | Definition
+        self.encoder: SelfSupervisedEncoder | LogMelEncoder
+        if options.encoder == LOG_MEL:
+            self.checkpoint, self.encoder = Definition(), load_log_mel().to(self.device)
+        else:
+            self.checkpoint = find_checkpoint(options.encoder, options.revision, key)
+            self.encoder = load_encoder(self.checkpoint, options.layer, key).to(self.device)
         self.batch_s = 0.0 if self.device.type == "cpu" else batch_s  # no seconds: one window at a time
 
     @property
@@ -161,7 +168,9 @@ class FeatureExtractor:
     @property
     def margin(self) -> int:
         """Zeros added at each end: 0, or enough that frame i is centred on samples 320 i to 320 (i + 1)."""
-        return (self.encoder.receptive_field - self.encoder.hop) // 2 if self.options.padding == "centre" else 0
+        if self.options.padding != "centre" or self.options.encoder == LOG_MEL:  # a spectrogram's frames are centred
+            return 0
+        return (self.encoder.receptive_field - self.encoder.hop) // 2
 
     @property
     def shortest(self) -> int:
