@@ -27,7 +27,7 @@ def test_full_size_over_each_corpus_is_of_the_papers_sizes(corpus: str) -> None:
     folder = ROOT / "workflow" / "presets"
     config = study(folder / f"{corpus}.yaml", folder / "wavlm-large.yaml")
     assert config.run == corpus
-    assert set(config.features) == {"wavlm-l6"}
+    assert set(config.features) == {"wavlm-l6", "mel"}
     converter = config.experiments["palindromic"].converter
     assert (converter.layers, converter.heads, converter.width, converter.feedforward) == (6, 16, 1024, 4096)
     assert config.experiments["qrvc"].resynthesis.generator == "hifigan-1024"

@@ -31,5 +31,5 @@ def test_windows_leave_no_seam() -> None:
 
 
 def test_a_spectrogram_has_no_layer() -> None:
-    with pytest.raises(ValueError, match="log-mel: has no layers.*set layer: 0"):
+    with pytest.raises(ValueError, match=r"log-mel: has no layers.*set layer: 0"):
         FeaturesConfig(encoder="log-mel", layer=3)
