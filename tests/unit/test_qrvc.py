@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from bowerbird.artifacts import BowerbirdError
 from bowerbird.codebook import lookup_units
+from bowerbird.experiments import ResynthesisStage
 from bowerbird.nn.discriminators import vits_discriminators
 from bowerbird.nn.quantizer import Quantizer
-from bowerbird.systems.base import Utterance
-from bowerbird.systems.qrvc import Disentangler, QrVC
+from bowerbird.systems.base import StageInputs, Utterance
+from bowerbird.systems.qrvc import Disentangler, QrVC, ResynthesisTraining
 from bowerbird.systems.vocoder import build_generator
 
 
@@ -95,3 +101,25 @@ def test_conversion_takes_content_from_the_source_and_the_mean_residual_from_the
         itself = QrVC(disentangler, Echo()).convert(utterance("s", source), [utterance("s", source)])
         assert torch.allclose(itself.features, disentangler(source[None])[0], atol=1e-6)  # what training resynthesises
     assert torch.allclose(converted.features, expected, atol=1e-6)
+
+
+def test_it_goes_on_from_another_qrvc_with_this_studys_codebook(tmp_path: Path) -> None:
+    """`start_from` a QR-VC: generator and disentangler are its own, the centroids this study's."""
+
+    def stage(seed: int, start: str = "", variation_dim: int = 8) -> ResynthesisTraining:
+        torch.manual_seed(seed)
+        codebook = tmp_path / f"centroids-{seed}.safetensors"
+        save_file({"centroids": noise(4, 16, seed=seed)}, codebook)
+        options = ResynthesisStage(generator="vocos-nano", start_from=start, variation_dim=variation_dim)
+        return ResynthesisTraining.build(options, StageInputs(16, codebook=codebook))
+
+    before = stage(1)
+    save_file(before.exported.state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(before.architecture()))
+    after = stage(2, start=str(tmp_path))
+    for name, tensor in after.exported.state_dict().items():
+        if name != "disentangler.quantizer.centroids":
+            assert torch.equal(tensor, before.exported.state_dict()[name]), name
+    assert torch.equal(after.disentangler.quantizer.centroids, noise(4, 16, seed=2))
+    with pytest.raises(BowerbirdError, match="its variation_dim is 8, this stage's is 0"):
+        stage(3, start=str(tmp_path), variation_dim=0)

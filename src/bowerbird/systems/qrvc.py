@@ -90,6 +90,8 @@ class ResynthesisTraining(VocoderTraining):
     Q, R and s come from `context_frames`; the generator learns on `segment_frames` (28) inside them.
     """
 
+    _started: dict[str, Tensor] | None = None  # weights of the QR-VC that this one starts from
+
     def __init__(self, options: ResynthesisStage, inputs: StageInputs) -> None:
         super().__init__(options, inputs)
         if inputs.codebook is None:
@@ -101,14 +103,30 @@ class ResynthesisTraining(VocoderTraining):
                 "name a codebook that was fitted on these features"
             )
         self.disentangler = Disentangler(centroids, options.variation_dim, options.assignment)
-        if options.start_from:
+        if self._started is None and options.start_from:
             self.disentangler.start_near_identity()
+        elif self._started is not None:
+            self._start_disentangler(self._started)
         self.modules["disentangler"] = self.disentangler
         self.optimizers["generator"].add_param_group({"params": list(self.disentangler.parameters())})
 
     @classmethod
     def data_needs(cls, options: ResynthesisStage) -> DataNeeds:
         return DataNeeds(options.context_frames, audio=True)
+
+    def _start_from(self, folder: Path) -> None:
+        """The generator of a vocoder, or of another QR-VC; of the latter the disentangler too, with this study's codebook."""
+        if read_model_config(folder).get("system") != "qrvc":
+            super()._start_from(folder)
+            return
+        self._must_match(folder, ("generator", "input_dim", "variation_dim", "assignment"))
+        self._started = load_file(folder / "model.safetensors")
+        self.generator.load_state_dict(part(self._started, "generator."))
+
+    def _start_disentangler(self, weights: Mapping[str, Tensor]) -> None:
+        trained = part(weights, "disentangler.")
+        trained["quantizer.centroids"] = self.disentangler.quantizer.centroids
+        self.disentangler.load_state_dict(trained)
 
     def prepare(self, batch: Batch) -> Batch:
         """H in the place of S; while training a crop of it, and of the audio."""
@@ -132,6 +150,11 @@ class ResynthesisTraining(VocoderTraining):
             "variation_dim": options.variation_dim,
             "assignment": options.assignment,
         }
+
+
+def part(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The float32 weights of one module out of those of several."""
+    return {name.removeprefix(prefix): tensor.float() for name, tensor in weights.items() if name.startswith(prefix)}
 
 
 STAGES = {"resynthesis": ResynthesisTraining}

@@ -8,7 +8,7 @@ utterances, as the vocoder will meet them at conversion.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -240,14 +240,18 @@ class VocoderTraining(TrainingStage):
 
     def _start_from(self, folder: Path) -> None:
         """Take the generator's weights from another model of the same architecture."""
+        self._must_match(folder, ("generator", "input_dim"))
+        load_weights(self.generator, folder)
+
+    def _must_match(self, folder: Path, keys: Sequence[str]) -> None:
+        """Refuse a model to start from whose architecture is another one."""
         theirs, ours = read_model_config(folder), self.architecture()
-        for key in ("generator", "input_dim"):
+        for key in keys:
             if theirs.get(key) != ours[key]:
                 raise BowerbirdError(
-                    f"vocoder.start_from: {self.options.start_from}: its {key} is {theirs.get(key)!r}, this stage's is "
+                    f"start_from: {self.options.start_from}: its {key} is {theirs.get(key)!r}, this stage's is "
                     f"{ours[key]!r}; weights can only start a model of the same architecture on the same features"
                 )
-        load_weights(self.generator, folder)
 
     def prepare(self, batch: Batch) -> Batch:
         """The features to learn on and the audio they stand for: prematched features, where there are pairs."""

@@ -1,7 +1,7 @@
-"""A trained vocoder as a bundled one: float16 weights, its configuration, and a card of what was measured.
+"""A trained model as a bundled one: float16 weights, its configuration, and a card of what was measured.
 
-    python workflow/nano/export_vocoder.py results/nano/training/vocoder/vocoder \\
-        --output src/bowerbird/assets/nano-vocoder --speech "LibriSpeech train-clean-100 (CC BY 4.0), Kokoro-82M"
+    python workflow/nano/export_model.py results/nano/training/vocoder/vocoder \\
+        --output src/bowerbird/assets/nano-vocoder --preset nano --speech "LibriSpeech train-clean-100 (CC BY 4.0)"
 """
 
 from __future__ import annotations
@@ -16,15 +16,26 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from bowerbird.artifacts import atomic_path, write_json, write_text
-from bowerbird.systems.vocoder import load_vocoder
 
 LIMIT_MB = 15
+PURPOSE = {
+    "vocoder": "A generator of speech from the features named below.",
+    "converter": "The converter of Palindromic VC at nano size, pre-trained on many voices: a study only fine-tunes it.",
+    "resynthesis": "QR-VC at nano size, pre-trained on many voices: a study only fine-tunes it, with its own codebook.",
+}
+SHOWN = {
+    "generator": "generator",
+    "adversarial_from": "discriminators from step",
+    "speaker_weight": "weight of the speaker loss",
+    "variation_dim": "channels of speaking variation",
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="folder that train-stage wrote")
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--preset", required=True, help="the study it comes from, for the card")
     parser.add_argument("--speech", required=True, help="what it was trained on, and under which licence, for the card")
     options = parser.parse_args()
     config = json.loads((options.model / "config.json").read_text(encoding="utf-8"))
@@ -42,35 +53,32 @@ def main() -> None:
     write_text(options.output / "MODEL_CARD.md", card(options, config, weights))
     with atomic_path(options.output / "model.safetensors") as temporary:
         temporary.write_bytes(save(weights, metadata=metadata))
-    vocoder = load_vocoder(options.output)
-    print(f"{options.output}: {size_mb:.1f} MB, features of {vocoder.input_dim} dimensions")
+    print(f"{options.output}: {size_mb:.1f} MB, {len(weights)} tensors")
 
 
 def card(options: argparse.Namespace, config: dict[str, Any], weights: dict[str, torch.Tensor]) -> str:
     """The model card: every number is read from what training wrote."""
     lines = (options.model / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    valid = [line for line in map(json.loads, lines) if "valid/mel" in line]
+    valid = [line for line in map(json.loads, lines) if any(key.startswith("valid/") for key in line)]
     record = json.loads((options.model / "model.safetensors.run.json").read_text(encoding="utf-8"))
     params, features = config["identity"]["params"], config["features"]
     rows = [
-        ("generator", config["generator"]),
         ("parameters", f"{sum(t.numel() for t in weights.values()) / 1e6:.2f} M, float16"),
-        ("input", f"{features.get('encoder')}, layer {features.get('layer')}: {config['input_dim']} dimensions, 50 Hz"),
-        ("output", "16 kHz"),
+        ("features", f"layer {features.get('layer')}, encoder's weights {str(features.get('weights_sha256'))[:16]}"),
         ("trained on", options.speech),
         ("steps", f"{params['steps']} of {params['batch_size']} crops of {params['segment_frames'] * 0.02:.2f} s"),
-        ("discriminators", f"from step {params['adversarial_from']}"),
         ("speed of training", f"{record['steps_per_second']} steps/s on {record['device']}"),
+        *((title, params[key]) for key, title in SHOWN.items() if key in params),
     ]
     if valid:
-        rows.append((f"validation at step {valid[-1]['step']}",
-                     f"log-mel L1 {valid[-1]['valid/mel']}, MR-STFT {valid[-1]['valid/stft']}"))  # fmt: skip
+        last = {key.removeprefix("valid/"): value for key, value in valid[-1].items() if key.startswith("valid/")}
+        rows.append((f"validation at step {valid[-1]['step']}", ", ".join(f"{k} {v}" for k, v in last.items())))
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
     recipe = json.dumps(params, indent=2, sort_keys=True)
-    return f"""# nano-vocoder
+    return f"""# {options.output.name}
 
-Features of the bundled nano encoder to speech. Made for tests, demonstrations and machines without a model hub; it is
-no match for a vocoder of full size, and numbers obtained with it say nothing about systems on full-size models.
+{PURPOSE.get(params["stage"], "")} Made for tests, demonstrations and machines without a model hub; it is
+no match for a model of full size, and numbers obtained with it say nothing about systems on full-size models.
 
 | | |
 | --- | --- |
@@ -80,7 +88,7 @@ Voices made with it are synthetic; the rule of consent in the README holds.
 
 ## Recipe
 
-`workflow/presets/nano.yaml`, then `workflow/nano/export_vocoder.py`. The options of the stage:
+`workflow/presets/{options.preset}.yaml`, then `workflow/nano/export_model.py`. The options of the stage:
 
 ```json
 {recipe}
