@@ -132,18 +132,6 @@ def vocoder_folder(folder: Path) -> Path:
     return write_model(folder / "vocoder", build_generator("hifigan", FEATURE_DIM), config)
 
 
-def ecapa_folder(folder: Path) -> Path:
-    """ECAPA-TDNN of the published size, in the published format."""
-    import torch
-
-    from bowerbird.nn.ecapa import EcapaTdnn
-
-    target = folder / "ecapa"
-    target.mkdir()
-    torch.save(EcapaTdnn().state_dict(), target / "embedding_model.ckpt")
-    return target
-
-
 def vocoder(folder: Path) -> Any:
     """kNN-VC's HiFi-GAN with its discriminators."""
     from bowerbird.experiments import VocoderStage
@@ -158,11 +146,14 @@ def palindromic_converter(folder: Path) -> Any:
     from torch import nn
 
     from bowerbird.experiments import ConverterStage
+    from bowerbird.nn.ecapa import EcapaTdnn
     from bowerbird.systems.base import StageInputs
-    from bowerbird.systems.palindromic import ConverterTraining
+    from bowerbird.systems.palindromic import ConverterTraining, SpeakerLoss
 
-    options = ConverterStage(speaker_encoder=str(ecapa_folder(folder)))
+    options = ConverterStage()
     stage = ConverterTraining.build(options, StageInputs(FEATURE_DIM, models={"vocoder": vocoder_folder(folder)}))
+    stage.speaker_loss = SpeakerLoss(EcapaTdnn().eval(), options.hidden_weight)  # published size, random weights
+    stage.modules["speaker_loss"] = stage.speaker_loss
     nn.init.normal_(stage.converter.outward.weight, std=0.02)  # it starts at zero, and lets no gradient through then
     return stage
 

@@ -67,7 +67,7 @@ def card(options: argparse.Namespace, config: dict[str, Any], weights: dict[str,
         ("features", f"layer {features.get('layer')}, encoder's weights {str(features.get('weights_sha256'))[:16]}"),
         ("trained on", options.speech),
         ("steps", f"{params['steps']} of {params['batch_size']} crops of {params['segment_frames'] * 0.02:.2f} s"),
-        ("speed of training", f"{record['steps_per_second']} steps/s on {record['device']}"),
+        ("trained with", f"{record['device']}, {record['dtype']}"),
         *((title, params[key]) for key, title in SHOWN.items() if key in params),
     ]
     if valid:

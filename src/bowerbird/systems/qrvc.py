@@ -18,6 +18,7 @@ output itself: without that choice the published number does not come out), 46.7
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,6 +34,8 @@ from bowerbird.experiments import ResynthesisStage
 from bowerbird.nn.quantizer import Quantizer
 from bowerbird.systems.base import Batch, Conversion, DataNeeds, StageInputs, System, Utterance
 from bowerbird.systems.vocoder import Vocoder, VocoderTraining, build_generator, load_weights, read_model_config
+
+log = logging.getLogger(__name__)
 
 
 # --------------------------------------------------------------------------------------------------------- disentangler
@@ -90,7 +93,7 @@ class ResynthesisTraining(VocoderTraining):
     Q, R and s come from `context_frames`; the generator learns on `segment_frames` (28) inside them.
     """
 
-    _started: dict[str, Tensor] | None = None  # weights of the QR-VC that this one starts from
+    _trained: dict[str, Tensor] | None = None  # the disentangler that this one starts from
 
     def __init__(self, options: ResynthesisStage, inputs: StageInputs) -> None:
         super().__init__(options, inputs)
@@ -103,10 +106,7 @@ class ResynthesisTraining(VocoderTraining):
                 "name a codebook that was fitted on these features"
             )
         self.disentangler = Disentangler(centroids, options.variation_dim, options.assignment)
-        if self._started is None and options.start_from:
-            self.disentangler.start_near_identity()
-        elif self._started is not None:
-            self._start_disentangler(self._started)
+        self._start_disentangler()
         self.modules["disentangler"] = self.disentangler
         self.optimizers["generator"].add_param_group({"params": list(self.disentangler.parameters())})
 
@@ -115,18 +115,27 @@ class ResynthesisTraining(VocoderTraining):
         return DataNeeds(options.context_frames, audio=True)
 
     def _start_from(self, folder: Path) -> None:
-        """The generator of a vocoder, or of another QR-VC; of the latter the disentangler too, with this study's codebook."""
+        """A vocoder's generator, or that of another QR-VC; the latter's disentangler too, if it has the same parts."""
         if read_model_config(folder).get("system") != "qrvc":
             super()._start_from(folder)
             return
-        self._must_match(folder, ("generator", "input_dim", "variation_dim", "assignment"))
-        self._started = load_file(folder / "model.safetensors")
-        self.generator.load_state_dict(part(self._started, "generator."))
+        self._must_match(folder, ("generator", "input_dim"))
+        weights = load_file(folder / "model.safetensors")
+        self.generator.load_state_dict(part(weights, "generator."))
+        theirs, ours = read_model_config(folder), self.architecture()
+        differ = [key for key in ("variation_dim", "assignment") if theirs.get(key) != ours[key]]
+        if differ:
+            log.warning("start_from: %s: its %s differs: only its generator is taken", folder.name, " and ".join(differ))
+        else:
+            self._trained = part(weights, "disentangler.")
 
-    def _start_disentangler(self, weights: Mapping[str, Tensor]) -> None:
-        trained = part(weights, "disentangler.")
-        trained["quantizer.centroids"] = self.disentangler.quantizer.centroids
-        self.disentangler.load_state_dict(trained)
+    def _start_disentangler(self) -> None:
+        """From trained weights with this study's codebook; without such near identity, where the generator is trained."""
+        if self._trained is not None:
+            centroids = {"quantizer.centroids": self.disentangler.quantizer.centroids}
+            self.disentangler.load_state_dict(self._trained | centroids)
+        elif self.options.start_from:
+            self.disentangler.start_near_identity()
 
     def prepare(self, batch: Batch) -> Batch:
         """H in the place of S; while training a crop of it, and of the audio."""
