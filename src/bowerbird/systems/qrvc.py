@@ -125,7 +125,9 @@ class ResynthesisTraining(VocoderTraining):
         theirs, ours = read_model_config(folder), self.architecture()
         differ = [key for key in ("variation_dim", "assignment") if theirs.get(key) != ours[key]]
         if differ:
-            log.warning("start_from: %s: its %s differs: only its generator is taken", folder.name, " and ".join(differ))
+            log.warning(
+                "start_from: %s: its %s differs: only its generator is taken", folder.name, " and ".join(differ)
+            )
         else:
             self._trained = part(weights, "disentangler.")
 
