@@ -146,7 +146,7 @@ class Codebook:
         """Write atomically; the same codebook gives the same bytes."""
         tensors = {"centroids": self.centroids, "sizes": self.sizes, "inertia_per_cluster": self.inertia_per_cluster}
         metadata = {IDENTITY_KEY.decode(): canonical_json({**identity.as_dict(), "facts": self.facts})}
-        with atomic_path(path) as temporary:
+        with atomic_path(path, seal=True) as temporary:
             save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, temporary, metadata)
 
 
