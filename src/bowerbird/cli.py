@@ -26,6 +26,7 @@ import pydantic
 
 from bowerbird.artifacts import BowerbirdError
 from bowerbird.experiments import Experiment, Section
+from bowerbird.faults import explain_fault
 
 # command -> (module, function, one line of help); in the order of the data
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -59,8 +60,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "pairs-quality": ("bowerbird.pairs", "print_quality", "content agreement of retrieved frames, as a table"),
     "audit-residual": ("bowerbird.audit", "audit_residual", "what the codebooks' residuals hold, as a table"),
     "audit": ("bowerbird.audit", "audit_run", "check every artifact of a run against what it says it is"),
+    "show": ("bowerbird.audit.story", "show_artifact", "the story of one artifact: from what, how, when, its numbers"),
+    "lineage": ("bowerbird.audit.story", "draw_lineage", "the ancestors of one artifact, as a tree"),
+    "plan-cost": ("bowerbird.audit.cost", "plan_cost", "what a run cost, and what one over more speech would"),
+    "write-crate": ("bowerbird.audit.crate", "write_crate", "describe a run as an RO-Crate, to publish it"),
 }
-POSITIONAL = {"convert": ("source",), "config-check": ("files",), "config-show": ("files",), "audit": ("stage",)}
+POSITIONAL = {"convert": ("source",), "config-check": ("files",), "config-show": ("files",), "audit": ("stage",), "show": ("path",), "lineage": ("path",)}
 GROUPS = {"config", "pairs", "audit"}  # `bowerbird config show` is `config-show`
 
 
@@ -96,6 +101,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             result = function(**call)
     except BowerbirdError as error:
         print(f"bowerbird {words[0]}: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        line = explain_fault(error)
+        if line is None:
+            raise
+        print(f"bowerbird {words[0]}: {line}", file=sys.stderr)
         return 1
     return result if isinstance(result, int) else 0
 

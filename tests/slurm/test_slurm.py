@@ -53,15 +53,15 @@ def story(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Story:
 
     main = study.start(profile)
     try:
-        wait_until("features are extracted", 5 * MINUTES, lambda: running("extract_features"), study)
+        wait_until("features are extracted", 10 * MINUTES, lambda: running("extract_features"), study)
         told.after_restart = study.text()[before:]
         told.cancelled = running("extract_features")[0].number
         slurm.call("scontrol", "update", "nodename=gpu1", "state=drain", "reason=test")
         slurm.call("scancel", told.cancelled)
         slurm.restart_controller(pause=6)
-        told.returncode = main.wait(timeout=15 * MINUTES)
+        told.returncode = main.wait(timeout=30 * MINUTES)
         told.jobs = slurm.jobs()
-        assert undisturbed.wait(timeout=10 * MINUTES) == 0, reference.tail()
+        assert undisturbed.wait(timeout=20 * MINUTES) == 0, reference.tail()
     finally:
         for process in (main, undisturbed):
             if process.poll() is None:
