@@ -36,7 +36,8 @@ def fetch(identity: Identity, outputs: Sequence[Path], record: RunRecord) -> boo
     entry = _entry(identity)
     if entry is None or not (entry / _LIST).is_file():
         return False
-    digests = dict(reversed(line.split("  ", 1)) for line in (entry / _LIST).read_text(encoding="utf-8").splitlines())
+    lines = (entry / _LIST).read_text(encoding="utf-8").splitlines()
+    digests = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     names = [_name(path) for path in outputs]
     if not set(names) <= digests.keys():
         return False
