@@ -10,10 +10,10 @@ OVERRIDE := $(if $(DATA),--config 'corpus={path: "$(DATA)"}',)
 UV := 0.13.8
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check plan run audit clean lock
+.PHONY: help setup demo test test-slurm check plan run audit clean lock
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 	@echo "  variables: PRESET=$$(ls workflow/presets | sed 's/.yaml//' | tr '\n' '|' | sed 's/|$$//')  DATA=/path/to/corpus  ARGS='snakemake options'"
 
 setup: $(VENV)/.ready ## the environment in .venv, from the hashed lock file
@@ -42,7 +42,11 @@ audit: setup ## check every artifact of a run against what it says it is: make a
 
 test: setup ## everything CI runs: style, types, and all tests
 	@$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore tests/slurm
+
+test-slurm: setup ## a study on a real Slurm on this machine, with faults (installs it where that is possible)
+	@tests/slurm/cluster install
+	$(BIN)/python -m pytest tests/slurm
 
 check: setup ## style and types, seconds
 	$(BIN)/ruff check src tests benchmarks workflow

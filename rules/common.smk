@@ -18,6 +18,12 @@ try:
 except BowerbirdError as error:
     sys.exit(str(error))
 
+# A stop (TERM, USR1: time limit, preemption, scancel) reaches every process of a job. The command decides what to do with
+# it; the shell around it and the log's `tee` stay until it has saved and ended, and its exit code is the job's.
+shell.prefix(
+    "set -euo pipefail; trap : TERM USR1; tee() {{ trap '' TERM USR1; command tee \"$@\"; }}; "
+)
+
 PATHS = Layout.of(STUDY)
 ROOT = str(PATHS.root)
 RUNTIME = flags(STUDY.runtime)
@@ -46,7 +52,7 @@ wildcard_constraints:
 
 
 onstart:
-    write_text(PATHS.config, dump_config(STUDY))
+    write_text(PATHS.config, dump_config(STUDY), seal=True)
 
 
 def local_file(spec, name):

@@ -34,10 +34,11 @@ class BowerbirdError(Exception):
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike[str], seal: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success fsync it and rename it to ``path``, otherwise remove it.
 
-    The temporary name keeps the suffix of ``path`` (writers choose a format by it) and starts with ``.tmp-``.
+    The temporary name keeps the suffix of ``path`` (writers choose a format by it) and starts with ``.tmp-``. With
+    ``seal`` its digest is written beside it (`write_seal`), where no other record holds it.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -46,6 +47,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb+") as handle:
             os.fsync(handle.fileno())
+        if seal:
+            write_seal(final, {final.name: file_sha256(temporary)})
         os.replace(temporary, final)
         _fsync_directory(final.parent)
     finally:
@@ -62,15 +65,35 @@ def _fsync_directory(folder: Path) -> None:
             os.close(handle)
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
+SEALS = ".sha256"  # folder beside sealed artifacts
+
+
+def seal_path(artifact: str | os.PathLike[str]) -> Path:
+    """Where the digests of ``artifact`` (and of what belongs to it) lie: ``cd folder && sha256sum -c .sha256/*``."""
+    path = Path(artifact)
+    return path.parent / SEALS / path.name
+
+
+def write_seal(artifact: str | os.PathLike[str], digests: Mapping[str, str]) -> None:
+    """Record SHA-256 digests by path from the artifact's folder, as ``sha256sum`` writes them."""
+    write_text(seal_path(artifact), "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items())))
+
+
+def read_seal(seal: Path) -> dict[str, str]:
+    """Digests by path from the folder that the seal's folder lies in."""
+    lines = seal.read_text(encoding="utf-8", errors="replace").splitlines()
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+
+def write_text(path: str | os.PathLike[str], text: str, seal: bool = False) -> None:
     """Write UTF-8 ``text`` to ``path`` atomically."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path, seal) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: str | os.PathLike[str], value: Any) -> None:
+def write_json(path: str | os.PathLike[str], value: Any, seal: bool = False) -> None:
     """Write ``value`` as indented JSON with sorted keys to ``path`` atomically."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", seal)
 
 
 def canonical_json(value: Any) -> str:
@@ -170,6 +193,7 @@ class RunRecord:
         record = self.as_dict()
         if identity is not None:
             record["identity"] = identity.as_dict()
+        record["digest"] = record_digest(record)
         write_json(run_record_path(artifact), record)
 
 
@@ -177,6 +201,12 @@ def run_record_path(artifact: str | os.PathLike[str]) -> Path:
     """Where the run record of ``artifact`` lies."""
     path = Path(artifact)
     return path.with_name(path.name + ".run.json")
+
+
+def record_digest(record: Mapping[str, Any]) -> str:
+    """Digest of a run record's content, without the digest it carries itself."""
+    body = {key: value for key, value in record.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def library_versions() -> dict[str, str]:

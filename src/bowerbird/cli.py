@@ -7,22 +7,26 @@ description, a range or a default stands in one place. Only the module a command
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import inspect
 import json
 import logging
 import os
 import shlex
+import signal
 import sys
+import threading
 import types
 import typing
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import pydantic
 
 from bowerbird.artifacts import BowerbirdError
 from bowerbird.experiments import Experiment, Section
+from bowerbird.faults import explain_fault
 
 # command -> (module, function, one line of help); in the order of the data
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -56,15 +60,19 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "pairs-quality": ("bowerbird.pairs", "print_quality", "content agreement of retrieved frames, as a table"),
     "audit-residual": ("bowerbird.audit", "audit_residual", "what the codebooks' residuals hold, as a table"),
     "audit": ("bowerbird.audit", "audit_run", "check every artifact of a run against what it says it is"),
+    "show": ("bowerbird.audit.story", "show_artifact", "the story of one artifact: from what, how, when, its numbers"),
+    "lineage": ("bowerbird.audit.story", "draw_lineage", "the ancestors of one artifact, as a tree"),
+    "plan-cost": ("bowerbird.audit.cost", "plan_cost", "what a run cost, and what one over more speech would"),
+    "write-crate": ("bowerbird.audit.crate", "write_crate", "describe a run as an RO-Crate, to publish it"),
 }
-POSITIONAL = {"convert": ("source",), "config-check": ("files",), "config-show": ("files",)}
+POSITIONAL = {"convert": ("source",), "config-check": ("files",), "config-show": ("files",), "audit": ("stage",), "show": ("path",), "lineage": ("path",)}
 GROUPS = {"config", "pairs", "audit"}  # `bowerbird config show` is `config-show`
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (1: an error the user can act on, 75: preempted, run again)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if len(words) > 1 and words[0] in GROUPS and not words[1].startswith("-"):
+    if len(words) > 1 and words[0] in GROUPS and f"{words[0]}-{words[1]}" in COMMANDS:
         words[:2] = [f"{words[0]}-{words[1]}"]
     if not words or words[0] in ("-h", "--help"):
         print(_overview())
@@ -89,11 +97,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         function = load_command(words[0])
         call = parse_call(words[0], function, words[1:])
-        result = function(**call)
+        with _tidy_exit():
+            result = function(**call)
     except BowerbirdError as error:
         print(f"bowerbird {words[0]}: {error}", file=sys.stderr)
         return 1
+    except Exception as error:
+        line = explain_fault(error)
+        if line is None:
+            raise
+        print(f"bowerbird {words[0]}: {line}", file=sys.stderr)
+        return 1
     return result if isinstance(result, int) else 0
+
+
+@contextlib.contextmanager
+def _tidy_exit() -> Iterator[None]:
+    """SIGTERM ends the command by an exception, so that temporary files go with it (training saves instead)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _limit_threads(words: Sequence[str]) -> None:
@@ -191,7 +223,10 @@ def _add_parameter(parser: argparse.ArgumentParser, key: str, hint: Any, default
     )
     if not positional:
         options |= {"dest": key, "required": required}
-    names = [key] if positional else [*(["-o"] if key == "output" else []), f"--{key.replace('_', '-')}"]
+    flag = f"--{key.removeprefix('as_').replace('_', '-')}"  # as_json: --json
+    names = [key] if positional else [*(["-o"] if key == "output" else []), flag]
+    if positional and not required and typing.get_origin(plain) is not list:
+        options["nargs"] = "?"
     if typing.get_origin(plain) is list:
         parser.add_argument(*names, nargs="+" if required else "*", type=typing.get_args(plain)[0], **options)
     elif plain is bool:

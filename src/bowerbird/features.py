@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from bowerbird import store
 from bowerbird.artifacts import Identity, RunRecord, atomic_path, inputs_digest
 from bowerbird.audio import SAMPLE_RATE, int16_to_float
 from bowerbird.config import FeaturesConfig, RuntimeConfig
@@ -40,6 +41,9 @@ def extract_features(audio: Path, output: Path, options: FeaturesConfig, runtime
     identity = Identity("features", VERSION, extractor.identity_params(), {"audio": inputs_digest([audio])})
     parts = output.parent / f".partial-{output.stem}-{identity.hash}"
     record = RunRecord(device=str(device), dtype=options.precision)
+    outputs = [output, output.with_suffix(".parquet")]
+    if store.fetch(identity, outputs, record):
+        return
     lengths = shards.lengths()
     audio_s = sum(lengths.values()) / SAMPLE_RATE
     with ShardWriter(output, "float16", (extractor.dim,)) as writer:
@@ -51,6 +55,7 @@ def extract_features(audio: Path, output: Path, options: FeaturesConfig, runtime
             "padded_to_one_frame": [utt_id for utt_id, count in lengths.items() if count < extractor.shortest],
         }
         writer.close(identity, record, extra={"dim": extractor.dim, "encoder": extractor.describe()})
+    store.keep(identity, outputs)
     for folder in output.parent.glob(f".partial-{output.stem}-*"):  # also those of parameters that were given up
         shutil.rmtree(folder, ignore_errors=True)
     logger.info("%s: %d utterances, %.0f s of speech", output, len(shards), audio_s)

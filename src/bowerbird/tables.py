@@ -80,7 +80,7 @@ def write_table(
         table = pa.Table.from_pandas(table if columns is None else table[columns], schema=schema, preserve_index=False)
     record = {**identity.as_dict(), **(extra or {})}
     table = table.replace_schema_metadata({IDENTITY_KEY: canonical_json(record).encode()})
-    with atomic_path(path) as temporary:
+    with atomic_path(path, seal=True) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
 

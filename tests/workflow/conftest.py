@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from stages import RULES, Stage
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -89,3 +91,30 @@ def workspace(tmp_path: Path):
     """An empty workspace."""
     yield Workspace.create(tmp_path / "work")
     shutil.rmtree(tmp_path / "work", ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def commands(finished) -> dict[str, tuple[str, ...]]:
+    """The words of one command of each rule."""
+    done = finished.run("--forceall", "--dry-run")
+    assert done.returncode == 0, done.stderr[-3000:]
+    text = done.stdout + done.stderr
+    found: dict[str, tuple[str, ...]] = {}
+    for line in re.findall(r"bowerbird [a-z]+-[a-z]+ --.*", text):
+        words = tuple(shlex.split(line.split(" 2> >(tee")[0]))
+        found.setdefault(words[1].replace("-", "_"), words)
+    assert set(found) == set(RULES)
+    return found
+
+
+@pytest.fixture
+def stage(finished, commands, tmp_path: Path):
+    """A rule's command in a fresh copy of the finished run."""
+
+    def copied(rule: str) -> Stage:
+        root = tmp_path / "copy"
+        shutil.copytree(finished.root, root, symlinks=True, ignore=shutil.ignore_patterns(".snakemake", "tensorboard"))
+        words = (str(Path(sys.executable).with_name("bowerbird")), *commands[rule][1:])
+        return Stage(root, finished.environment() | {"BOWERBIRD_LOG": "WARNING"}, words)
+
+    return copied

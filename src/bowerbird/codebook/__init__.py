@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from bowerbird import store
 from bowerbird.artifacts import (
     IDENTITY_KEY,
     BowerbirdError,
@@ -51,18 +52,22 @@ def fit_codebook(
     torch.set_num_threads(runtime.threads)
     params = options.model_dump(exclude={"features", "assignment"})
     identity = Identity("codebook", VERSION, params, _inputs(manifest=[manifest], features=features))
+    sample_path = output.with_name("sample.parquet")
     with RunRecord(device=str(device), dtype="float32") as record:
+        if store.fetch(identity, [sample_path, output], record):
+            record.write(output, identity)
+            return
         shards = Shards(features)
         sample = draw_sample(read_table(manifest, ["utt_id", "split"]), shards, options.sample_frames, options.seed)
         frames = gather_frames(shards, sample)
         fit = fit_kmeans(frames, options, device)
         facts = fit.facts()
         record.extra["facts"] = facts
-        sample_path = output.with_name("sample.parquet")
         write_table(sample_path, sample, identity)
         record.write(sample_path, identity)
         record.write(output, identity)
         Codebook(fit.centroids, fit.sizes, fit.inertia_per_cluster, facts).save(output, identity)
+        store.keep(identity, [sample_path, output])
     log.info(
         "%d codes on %d frames: inertia a frame %.4g, perplexity %.1f",
         options.num_codes,
@@ -85,13 +90,18 @@ def assign_units(codebook: Path, features: Path, output: Path, assignment: str, 
     identity = Identity(
         "codebook.units", VERSION, {"assignment": metric}, _inputs(codebook=[codebook], features=[features])
     )
-    with RunRecord(device=str(device), dtype="float32") as record, ShardWriter(output, "uint16") as writer:
+    outputs = [output, output.with_suffix(".parquet")]
+    record = RunRecord(device=str(device), dtype="float32")
+    if store.fetch(identity, outputs, record):
+        return
+    with ShardWriter(output, "uint16") as writer:
         shards = Shards([features])
         _same_dim(book, shards, codebook)
         pool = Pool(book.centroids, metric, device)
         for utt in shards:
             writer.add(utt, _lookup(pool, np.asarray(shards[utt]), f"{features}: {utt}"))
         writer.close(identity, record, extra={"num_codes": len(book.centroids)})
+    store.keep(identity, outputs)
 
 
 def summarise_units(manifest: Path, codebook: Path, units: list[Path], output: Path) -> None:
@@ -146,7 +156,7 @@ class Codebook:
         """Write atomically; the same codebook gives the same bytes."""
         tensors = {"centroids": self.centroids, "sizes": self.sizes, "inertia_per_cluster": self.inertia_per_cluster}
         metadata = {IDENTITY_KEY.decode(): canonical_json({**identity.as_dict(), "facts": self.facts})}
-        with atomic_path(path) as temporary:
+        with atomic_path(path, seal=True) as temporary:
             save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, temporary, metadata)
 
 

@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
+from bowerbird import store
 from bowerbird.artifacts import BowerbirdError, Identity, RunRecord, atomic_path, file_sha256, inputs_digest
 from bowerbird.config import PairsConfig, RuntimeConfig
 from bowerbird.nn.neighbours import Pool, pick_device
@@ -38,7 +39,10 @@ def search_pairs(manifest: Path, features: list[Path], output: Path, shard: int,
     params = {**options.model_dump(exclude={"features"}), "shard": shard}
     inputs = {"manifest": inputs_digest([manifest]), "features": inputs_digest(features)}
     identity = Identity("pairs", VERSION, params, inputs)
+    outputs = [output, distances_path(output), output.with_suffix(".parquet")]
     with RunRecord(device=str(device), dtype="float32") as record:
+        if store.fetch(identity, outputs, record):
+            return
         speech = Speech(manifest, features)
         plan = plan_pairs(speech, shard, options)
         found, distances, pool_frames = _search(speech, plan.pairs, options, device)
@@ -57,6 +61,7 @@ def search_pairs(manifest: Path, features: list[Path], output: Path, shard: int,
                     np.save(handle, distances, allow_pickle=False)
                 digest = file_sha256(temporary)
             writer.close(identity, record, extra={"distances_sha256": digest, "facts": counts})
+        store.keep(identity, outputs)
 
 
 def _search(speech: Speech, pairs: list[Pair], options: PairsConfig,

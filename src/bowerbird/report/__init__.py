@@ -6,6 +6,7 @@ it is. Nothing is loaded from elsewhere, and a policy in the page forbids it.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from bowerbird.artifacts import BowerbirdError, Identity, RunRecord, inputs_digest, write_text
+from bowerbird.artifacts import BowerbirdError, Identity, RunRecord, file_sha256, inputs_digest, write_seal, write_text
 from bowerbird.config import ReportConfig, load_config
 from bowerbird.report.figures import draw_figures
 from bowerbird.report.formats import FILTERS
@@ -62,6 +63,8 @@ def write_report(root: Path, output: Path, config: Path, options: ReportConfig) 
     finally:
         shutil.rmtree(assets, ignore_errors=True)
     record.write(output, identity)
+    digests = {str(p.relative_to(folder)): file_sha256(p) for p in sorted((folder / "assets").rglob("*")) if p.is_file()}
+    write_seal(output, {**digests, output.name: hashlib.sha256(page.encode()).hexdigest()})
     write_text(output, page)
     logger.info("%s: written", output)
 

@@ -222,9 +222,9 @@ def _write_model(job: Job, trainer: Trainer, record: RunRecord) -> None:
     weights = trainer.result()
     record.extra["processes"] = trainer.processes.count
     record.extra["steps_per_second"] = round(trainer.journal.steps_per_second(trainer.finished_step), 4)
-    write_json(output.with_name("config.json"), {**trainer.stage.architecture(), "identity": identity.as_dict()})
-    write_text(output.with_name("metrics.jsonl"), "".join(f"{line}\n" for line in trainer.journal.lines))
+    write_json(output.with_name("config.json"), {**trainer.stage.architecture(), "identity": identity.as_dict()}, seal=True)
+    write_text(output.with_name("metrics.jsonl"), "".join(f"{line}\n" for line in trainer.journal.lines), seal=True)
     record.write(output, identity)
-    with atomic_path(output) as temporary:
+    with atomic_path(output, seal=True) as temporary:
         # written from memory: save_file would leave a file that nobody else may read
         temporary.write_bytes(save(weights, metadata={IDENTITY_KEY.decode(): identity.to_json()}))

@@ -1,0 +1,80 @@
+"""Does a run hold what it says it holds?
+
+``bowerbird audit [STAGE]`` walks ``results/<run>/`` and compares every artifact with its own record, with its parents,
+and with the run's configuration. Prints a table (a line a stage) and a line for each artifact that is not in order; the
+exit code is 1 if something is corrupt, missing or stale. ``--fix`` removes what is damaged, so that the next run makes
+it and what follows from it again, and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from bowerbird.artifacts import BowerbirdError
+from bowerbird.tables import read_identity, read_table
+
+from .checks import Finding, check_run
+from .mending import remove_damaged
+
+__all__ = ["Finding", "audit_residual", "audit_run", "check_run"]
+
+STATES = ("ok", "corrupt", "missing", "stale", "orphan")
+STAGES = ("corpus", "features", "codebook", "pairs", "training", "conversion", "evaluation", "report")
+DEFAULT_RUN = Path("results/demo")
+
+
+def audit_run(root: Path = DEFAULT_RUN, stage: str = "", as_json: bool = False, fix: bool = False) -> int:
+    """Check every artifact below a run's folder, or those of one ``stage``, against what it says it is.
+
+    ok: as recorded. corrupt: bytes or values differ from the record. missing: the configuration or a table names it.
+    stale: made from other parents, with other parameters or by another version. orphan: nothing of this run needs it.
+    """
+    if not root.is_dir():
+        raise BowerbirdError(f"{root}: no such run; a run is a folder below results/ (--root)")
+    if stage and stage not in STAGES:
+        raise BowerbirdError(f"{stage!r}: no stage; the stages are: {', '.join(STAGES)}")
+    findings = [f for f in check_run(root) if not stage or f.stage == stage]
+    counts = {state: sum(f.state == state for f in findings) for state in STATES}
+    if as_json:
+        print(json.dumps({"root": str(root), "counts": counts, "findings": [asdict(f) for f in findings]}, indent=2))
+    else:
+        _print_table(root, findings, counts)
+    bad = [f for f in findings if f.state not in ("ok", "orphan")]
+    if fix:
+        removed = remove_damaged(root, findings)
+        for path in removed if not as_json else []:
+            print(f"removed  {path}")
+        if not as_json:
+            print(f"{root}: {len(removed)} files removed; the next run makes them and what follows again")
+    return 1 if bad or not counts["ok"] else 0
+
+
+def _print_table(root: Path, findings: list[Finding], counts: dict[str, int]) -> None:
+    print(f"{'':12}" + "".join(f"{state:>9}" for state in STATES))
+    for stage in sorted(
+        {f.stage for f in findings}, key=lambda s: (s not in STAGES, s in STAGES and STAGES.index(s), s)
+    ):
+        numbers = [sum(f.stage == stage and f.state == state for f in findings) for state in STATES]
+        print(f"{stage:12}" + "".join(f"{number or '·':>9}" for number in numbers))
+    for finding in findings:
+        if finding.state != "ok":
+            print(f"{finding.state:8} {finding.path}: {finding.detail}")
+    print(f"{root}: " + ", ".join(f"{number} {state}" for state, number in counts.items()))
+
+
+def audit_residual(root: Path = Path("results/demo")) -> int:
+    """Print what each codebook's residual holds: accuracy of linear probes for speaker and phone, in percent."""
+    tables = sorted(root.glob("codebook/*/residual.parquet"))
+    if not tables:
+        raise BowerbirdError(f"{root}: no codebook/*/residual.parquet; make them with: make run ARGS=codebook")
+    print("linear probes, fitted on two thirds of each utterance, tested on the rest (percent right; c: chance)")
+    print(f"{'codebook':14} {'K':>6} {'|R|/|S|':>8}  " + "  ".join(f"{name:>14}" for name in ("speaker", "phone")))
+    for path in tables:
+        table, facts = read_table(path), read_identity(path)["facts"]
+        print(f"{path.parent.name:14} {facts['codes']:6d} {facts['residual_energy'] ** 0.5:8.3f}")
+        for name, rows in table.groupby("representation", sort=False):
+            cells = {r.target: f"{100 * r.accuracy:5.1f} (c {100 * r.chance:4.1f})" for r in rows.itertuples()}
+            print(f"  {name:28}  " + "  ".join(f"{cells.get(t, '-'):>14}" for t in ("speaker", "phone")))
+    return 0

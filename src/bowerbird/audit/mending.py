@@ -1,0 +1,45 @@
+"""What ``bowerbird audit --fix`` removes, so that the next run makes exactly that again, and what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from bowerbird.artifacts import run_record_path, seal_path
+
+from .checks import Finding
+
+
+def remove_damaged(root: Path, findings: Iterable[Finding]) -> list[Path]:
+    """Remove the files of every job whose output is damaged (corrupt, stale, or missing in part), and leftovers."""
+    doomed: dict[Path, None] = {}
+    for finding in findings:
+        path = root / finding.path
+        if finding.state in ("corrupt", "stale", "missing"):
+            doomed |= dict.fromkeys(outputs_of(path))
+        elif finding.state == "orphan" and path.name.startswith(".tmp-"):
+            doomed[path] = None
+    removed = []
+    for path in doomed:
+        for file in (path, seal_path(path), run_record_path(path)):
+            if file.is_file():
+                file.unlink()
+                removed.append(file.relative_to(root))
+    return removed
+
+
+def outputs_of(path: Path) -> list[Path]:
+    """The artifacts of the job that wrote ``path``: a run record belongs to its artifact, an index to its array."""
+    if path.name.endswith(".run.json"):
+        path = path.with_name(path.name.removesuffix(".run.json"))
+    if path.parent.name == ".sha256":
+        path = path.parent.parent / path.name
+    if path.name.startswith("shard-"):
+        stem = path.name.split(".")[0]
+        return [path.with_name(f"{stem}{suffix}") for suffix in (".npy", ".distances.npy", ".parquet")]
+    for folder in path.parents:
+        if folder.name == "assets" and folder.parent.name == "report":
+            return [path, folder.parent / "index.html"]
+    if path.suffix == ".flac":
+        return [path, path.with_name("trials.parquet")]
+    return [path]

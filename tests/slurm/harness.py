@@ -1,0 +1,134 @@
+"""A private Slurm (tests/slurm/cluster), and a study run on it through workflow/run with the profile that is shipped."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CLUSTER = Path(__file__).with_name("cluster")
+STUDY = Path(__file__).with_name("study.yaml")
+# What the profile sets for clusters, shortened for one machine: how often it asks, how long it waits for files.
+QUICK = {"slurm-init-seconds-before-status-checks": 3, "seconds-between-status-checks": 3, "latency-wait": 10}
+
+
+@dataclass(frozen=True)
+class SlurmJob:
+    """One line of squeue."""
+
+    number: str
+    state: str
+    rule: str  # with its wildcards, as the executor's comment says
+    node: str
+    start: str
+    end: str
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """The private cluster in ``folder``."""
+
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        own = [str(self.folder / "bin"), str(Path(sys.executable).parent)]
+        path = os.pathsep.join([*own, os.environ["PATH"]])
+        return {**os.environ, "PATH": path, "SLURM_CONF": str(self.folder / "slurm.conf")}
+
+    def call(self, *words: str) -> str:
+        done = subprocess.run(words, env=self.environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, f"{words}: {done.stderr}"
+        return done.stdout
+
+    def jobs(self, state: str = "", rule: str = "") -> list[SlurmJob]:
+        """Every job there was, oldest first; ``state`` and the start of ``rule`` choose."""
+        text = self.call("squeue", "--noheader", "--states=all", "--sort=i", "--format=%i|%T|%k|%N|%S|%e")
+        found = [SlurmJob(*line.split("|")) for line in text.splitlines()]
+        return [job for job in found if state in ("", job.state) and job.rule.startswith(f"rule_{rule}")]
+
+    def restart_controller(self, pause: int) -> None:
+        environment = {**self.environment, "BOWERBIRD_CONTROLLER_PAUSE": str(pause)}
+        subprocess.run([str(CLUSTER), "restart-controller", str(self.folder)], env=environment, check=True, timeout=120)
+
+
+class Study:
+    """A folder that looks like a checkout, with results of its own."""
+
+    def __init__(self, root: Path, slurm: Slurm) -> None:
+        self.root, self.slurm, self.log = root, slurm, root / "log.txt"
+        root.mkdir(parents=True)
+        for name in ("Snakefile", "rules", "workflow", "config.yaml"):
+            (root / name).symlink_to(REPOSITORY / name)
+
+    @property
+    def results(self) -> Path:
+        return self.root / "results" / "slurm"
+
+    def write_profile(self, resources: dict[str, dict[str, object]]) -> str:
+        """The shipped Slurm profile, quicker, with other ``resources`` for some rules; returns its folder."""
+        profile = yaml.safe_load((REPOSITORY / "workflow/profiles/slurm/config.yaml").read_text(encoding="utf-8"))
+        for rule, values in resources.items():
+            profile["set-resources"].setdefault(rule, {}).update(values)
+        folder = self.root / "profile"
+        folder.mkdir()
+        (folder / "config.yaml").write_text(yaml.safe_dump({**profile, **QUICK}), encoding="utf-8")
+        return str(folder)
+
+    def start(self, profile: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start workflow/run with a profile's folder."""
+        environment = {
+            **self.slurm.environment,
+            "BOWERBIRD_PROFILE": profile,
+            "XDG_CACHE_HOME": str(self.root / ".cache"),
+        }
+        command = [str(self.root / "workflow" / "run"), f"tiny {STUDY}", *arguments]
+        with open(self.log, "ab") as log:
+            return subprocess.Popen(
+                command, cwd=self.root, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def text(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def tail(self) -> str:
+        """The end of the log, and of the logs of jobs that failed."""
+        logs = sorted(self.root.glob(".snakemake/slurm_logs/*/**/*.log"))
+        return self.text()[-4000:] + "".join(f"\n== {p.name}\n{p.read_text()[-1500:]}" for p in logs[-3:])
+
+    def artifacts(self, *stages: str) -> dict[str, bytes]:
+        """Files below the stages' folders that do not tell when or how long."""
+        paths = [p for stage in stages for p in sorted((self.results / stage).rglob("*")) if p.is_file()]
+        return {
+            str(p.relative_to(self.results)): p.read_bytes()
+            for p in paths
+            if not p.name.endswith(".run.json") and not {"checkpoints", "tensorboard"} & set(p.parts)
+        }
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """kill -9 of the main process and its children, as a login node that goes down does it."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def wait_until(what: str, seconds: float, condition: Callable[[], object], study: Study) -> None:
+    """Poll until ``condition`` holds; fails with the end of the study's log."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited {seconds:g} s: {what}\n{study.tail()}"
+        time.sleep(0.3)
+
+
+def going_on_after(text: str) -> list[int]:
+    """Steps that trainings went on after, as their log says."""
+    return [int(step) for step in re.findall(r"going on after step (\d+)", text)]

@@ -1,0 +1,126 @@
+"""A study on a real Slurm, with everything that goes wrong on one: ``make test-slurm``.
+
+One run meets all faults, one after the other; then each test looks at what became of one of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from harness import Slurm, SlurmJob, Study, going_on_after, kill, wait_until
+
+MINUTES = 60
+FAULTS: dict[str, dict[str, object]] = {
+    "list_trials": {"mem_mb": "100 if attempt == 1 else 4000"},
+    "train_stage": {"runtime": "1 if attempt == 1 else 60", "slurm_extra": "'--signal=TERM@55'"},
+}
+
+
+@dataclass
+class Story:
+    """What happened."""
+
+    study: Study
+    reference: Study
+    survivors: list[str] = field(default_factory=list)  # numbers of jobs that outlived the first main process
+    after_restart: str = ""  # the log of the second main process until its first own job
+    cancelled: str = ""  # number of the job that was cancelled
+    returncode: int = -1
+    jobs: list[SlurmJob] = field(default_factory=list)
+
+    def of(self, rule: str) -> list[SlurmJob]:
+        return [job for job in self.jobs if job.rule.startswith(f"rule_{rule}")]
+
+
+@pytest.fixture(scope="module")
+def story(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    folder = tmp_path_factory.mktemp("study")
+    study, reference = Study(folder / "slurm", slurm), Study(folder / "laptop", slurm)
+    told = Story(study, reference)
+    undisturbed = reference.start("workflow/profiles/laptop", "training", "--cores", "1")
+
+    profile = study.write_profile(FAULTS)
+    first = study.start(profile)
+    running = lambda rule: slurm.jobs("RUNNING", rule)  # noqa: E731
+    wait_until("audio is stored", 3 * MINUTES, lambda: running("store_audio"), study)
+    kill(first)
+    told.survivors = [job.number for job in running("store_audio")]
+    before = len(study.text())
+
+    main = study.start(profile)
+    try:
+        wait_until("features are extracted", 10 * MINUTES, lambda: running("extract_features"), study)
+        told.after_restart = study.text()[before:]
+        told.cancelled = running("extract_features")[0].number
+        slurm.call("scontrol", "update", "nodename=gpu1", "state=drain", "reason=test")
+        slurm.call("scancel", told.cancelled)
+        slurm.restart_controller(pause=6)
+        told.returncode = main.wait(timeout=30 * MINUTES)
+        told.jobs = slurm.jobs()
+        assert undisturbed.wait(timeout=20 * MINUTES) == 0, reference.tail()
+    finally:
+        for process in (main, undisturbed):
+            if process.poll() is None:
+                kill(process)
+    return told
+
+
+def test_the_study_ends_well(story: Story) -> None:
+    assert story.returncode == 0, story.study.tail()
+    assert (story.study.results / "report" / "index.html").is_file()
+    done = subprocess.run(
+        ["bowerbird", "audit", "--root", str(story.study.results)], env=story.study.slurm.environment,
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_its_artifacts_are_those_of_an_undisturbed_run_on_one_machine(story: Story) -> None:
+    stages = ("corpus", "features", "training")
+    expected, found = story.reference.artifacts(*stages), story.study.artifacts(*stages)
+    assert sorted(found) == sorted(expected | {"corpus/trials.parquet": b""})
+    assert [name for name in expected if expected[name] != found[name]] == []
+    assert "training/vocoder/vocoder/model.safetensors" in expected
+
+
+def test_jobs_that_outlived_a_killed_main_process_are_ended_before_the_next_starts(story: Story) -> None:
+    assert story.survivors
+    assert "jobs of an earlier run still work" in story.after_restart
+    assert all(f"\n{number} RUNNING" in story.after_restart for number in story.survivors)
+    states = {job.number: job.state for job in story.jobs}
+    assert all(states[number] in ("CANCELLED", "FAILED", "COMPLETED") for number in story.survivors)
+
+
+def test_no_two_jobs_ever_wrote_the_same_files(story: Story) -> None:
+    for rule in {job.rule for job in story.jobs}:
+        ran = sorted((job for job in story.of(rule.removeprefix("rule_")) if job.start != "N/A"), key=lambda j: j.start)
+        same = [job for job in ran if job.rule == rule]
+        assert all(earlier.end <= later.start for earlier, later in itertools.pairwise(same)), same
+
+
+def test_a_cancelled_job_is_tried_again_and_not_on_the_drained_node(story: Story) -> None:
+    job = next(job for job in story.jobs if job.number == story.cancelled)
+    assert job.state in ("CANCELLED", "FAILED")
+    tries = [other for other in story.jobs if other.rule == job.rule]
+    assert tries[-1].state == "COMPLETED"
+    later = [other for other in story.jobs if int(other.number) > int(job.number) and other.node.startswith("gpu")]
+    assert later and {other.node for other in later} == {"gpu2"}
+
+
+def test_a_job_out_of_memory_is_tried_again_with_more(story: Story) -> None:
+    states = [job.state for job in story.of("list_trials")]
+    assert len(states) >= 2
+    assert states[-1] == "COMPLETED" and "COMPLETED" not in states[:-1]
+
+
+def test_a_training_that_meets_its_time_limit_goes_on_from_where_it_stopped(story: Story) -> None:
+    states = [job.state for job in story.of("train_stage")]
+    assert states in (["FAILED", "COMPLETED"], ["TIMEOUT", "COMPLETED"])
+    log = (story.study.results / "logs" / "training" / "vocoder-vocoder.log").read_text(encoding="utf-8")
+    assert [0 < step < 300 for step in going_on_after(log)] == [True]
+    failed = sorted(story.study.root.glob(".snakemake/slurm_logs/rule_train_stage/**/*.log"))
+    assert any("stopped by a signal after step" in Path(path).read_text(encoding="utf-8") for path in failed)

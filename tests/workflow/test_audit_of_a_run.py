@@ -1,0 +1,105 @@
+"""The audit of a finished run: whole, then with one byte flipped in each artifact in turn, then mended."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bowerbird.artifacts import seal_path
+from bowerbird.audit import audit_run, check_run
+from bowerbird.audit.checks import NOT_ARTIFACTS
+from bowerbird.audit.mending import outputs_of, remove_damaged
+
+
+@pytest.fixture(scope="module")
+def copy(finished, tmp_path_factory: pytest.TempPathFactory):
+    """The finished run in a folder of its own, with Snakemake's records of it."""
+    root = tmp_path_factory.mktemp("audited") / "work"
+    shutil.copytree(finished.root, root, symlinks=True)
+    return type(finished)(root)
+
+
+def artifacts_of(root: Path) -> list[Path]:
+    """Every file that the audit answers for."""
+    files = [p for p in sorted(root.rglob("*")) if p.is_file() and not NOT_ARTIFACTS & set(p.relative_to(root).parts)]
+    return [p for p in files if not any(part.startswith(".") for part in p.relative_to(root).parts)]
+
+
+def bad(root: Path) -> dict[str, str]:
+    return {f.path: f.state for f in check_run(root) if f.state != "ok"}
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_in_order(copy) -> None:
+    assert bad(copy.results) == {}
+    assert audit_run(copy.results) == 0
+
+
+@pytest.mark.slow
+def test_one_flipped_byte_is_found_in_every_artifact(copy) -> None:
+    """One byte, at a random place, of each file in turn: the audit names that file, or the one that its job declares."""
+    rng = np.random.default_rng(20261121)
+    missed, tried = [], 0
+    for path in artifacts_of(copy.results):
+        whole = path.read_bytes()
+        if not whole:
+            continue
+        damaged = bytearray(whole)
+        damaged[rng.integers(len(whole))] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        found = bad(copy.results)
+        path.write_bytes(whole)
+        named = {str(p.relative_to(copy.results)) for p in [path, *outputs_of(path)]}
+        if not any(found.get(name) == "corrupt" for name in named):
+            missed.append((str(path.relative_to(copy.results)), found))
+        tried += 1
+    assert missed == []
+    assert tried > 60
+    assert bad(copy.results) == {}
+
+
+@pytest.mark.slow
+def test_a_deleted_artifact_is_found(copy) -> None:
+    for path in [p for p in artifacts_of(copy.results) if not p.name.endswith(".run.json")][::7]:
+        hidden = path.rename(path.with_name(f".hidden-{path.name}"))
+        found = bad(copy.results)
+        hidden.rename(path)
+        assert "missing" in found.values() or "orphan" in found.values() or "corrupt" in found.values(), path
+
+
+@pytest.mark.slow
+def test_what_was_made_from_other_parents_or_parameters_is_stale(copy) -> None:
+    config = copy.results / "config.yaml"
+    text = config.read_text()
+    seal_path(config).rename(seal_path(config).with_name(".hidden"))
+    config.write_text(text.replace("    k: 4\n", "    k: 3\n", 1))
+    found = bad(copy.results)
+    config.write_text(text)
+    seal_path(config).with_name(".hidden").rename(seal_path(config))
+    assert found["pairs/knn4/shard-0000.npy"] == "stale"
+    assert "features/nano/shard-0000.npy" not in found
+
+
+@pytest.mark.slow
+def test_fix_remakes_the_damaged_artifact_and_what_follows_and_nothing_else(copy) -> None:
+    summary = copy.results / "codebook/k32/summary.parquet"
+    before = {p: p.read_bytes() for p in artifacts_of(copy.results) if p.suffix in (".npy", ".parquet", ".safetensors")}
+    summary.write_bytes(summary.read_bytes()[:-1] + b"\0")
+    assert audit_run(copy.results, "codebook", fix=True) == 1
+    assert not summary.exists()
+    assert copy.plan({}) == {"summarise_units": 1, "write_report": 1}
+    done = copy.run()
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert audit_run(copy.results) == 0
+    assert {p: p.read_bytes() for p in before} == before
+
+
+def test_fix_removes_what_the_job_wrote_together(tmp_path: Path) -> None:
+    shard = tmp_path / "pairs" / "knn4" / "shard-0001.distances.npy"
+    assert {p.name for p in outputs_of(shard)} == {"shard-0001.npy", "shard-0001.distances.npy", "shard-0001.parquet"}
+    flac = tmp_path / "conversion" / "knnvc" / "a--b.flac"
+    assert {p.name for p in outputs_of(flac)} == {"a--b.flac", "trials.parquet"}
+    assert remove_damaged(tmp_path, []) == []
