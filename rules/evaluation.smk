@@ -1,5 +1,5 @@
 # READS   conversion/<experiment>/trials.parquet and its audio, corpus/audio for the sources and references
-# WRITES  evaluation/<experiment>/<family>.parquet   one row a trial and metric;   evaluation/summary.parquet
+# WRITES  evaluation/<experiment>/<family>.parquet   one row a trial and metric;   evaluation/{summary,differences,cells}.parquet
 
 # The options each family of metrics depends on: another ASR re-scores intelligibility and nothing else.
 FAMILIES = {
@@ -42,6 +42,7 @@ rule summarise_scores:
     output:
         summary=str(PATHS.summary),
         differences=str(PATHS.summary.with_name("differences.parquet")),
+        cells=str(PATHS.summary.with_name("cells.parquet")),
     log:
         f"{ROOT}/logs/evaluation/summary.log",
     params:

@@ -109,7 +109,7 @@ def fake_scores(path: Path, trials: list[dict], metrics: tuple[str, ...], level:
         for metric in metrics:
             score = Score(metric, level + 0.01 * number, f"{metric}@1", "judge 1.0 size=small", "f" * 64, "plain")
             shared = {key: trial[key] for key in ("trial_id", "source_speaker", "target_speaker", "source_gender",
-                                                  "target_gender", "condition")}  # fmt: skip
+                                                  "target_gender", "language", "condition")}  # fmt: skip
             rows.append({**shared, **asdict(score), "text": f"heard {EVIL}" if metric == "wer_utterance" else ""})
     identity = Identity("evaluation", 1, {}, inputs)
     RunRecord().write(path, identity) if path.parent.exists() else path.parent.mkdir(parents=True)

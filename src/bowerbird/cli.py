@@ -48,6 +48,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "summarise_scores",
         "means with confidence intervals over all experiments",
     ),
+    "compare": ("bowerbird.evaluation", "compare_runs", "paired differences of two runs, or within one, as a table"),
     "write-report": ("bowerbird.report", "write_report", "the static report with players"),
     "convert": ("bowerbird.conversion", "convert", "convert one file or a folder to another voice"),
     "config-show": ("bowerbird.study", "show_config", "print the resolved configuration, defaults included"),
@@ -57,7 +58,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "audit-residual": ("bowerbird.audit", "audit_residual", "what the codebooks' residuals hold, as a table"),
     "audit": ("bowerbird.audit", "audit_run", "check every artifact of a run against what it says it is"),
 }
-POSITIONAL = {"convert": ("source",), "config-check": ("files",), "config-show": ("files",)}
+POSITIONAL = {"convert": ("source",), "compare": ("runs",), "config-check": ("files",), "config-show": ("files",)}
 GROUPS = {"config", "pairs", "audit"}  # `bowerbird config show` is `config-show`
 
 

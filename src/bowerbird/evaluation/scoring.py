@@ -16,7 +16,7 @@ from bowerbird.config import EvaluationConfig, RuntimeConfig
 from bowerbird.evaluation.judges import FAMILIES, Material
 from bowerbird.tables import write_table
 
-VERSION = 1
+VERSION = 2
 
 SCORES = pa.schema(
     [
@@ -33,10 +33,11 @@ SCORES = pa.schema(
         ("target_speaker", pa.string()),
         ("source_gender", pa.string()),
         ("target_gender", pa.string()),
+        ("language", pa.string()),
         ("condition", pa.string()),
     ]
 )
-TRIAL_COLUMNS = ("source_speaker", "target_speaker", "source_gender", "target_gender", "condition")
+TRIAL_COLUMNS = ("source_speaker", "target_speaker", "source_gender", "target_gender", "language", "condition")
 
 logger = logging.getLogger(__name__)
 
