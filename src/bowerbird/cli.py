@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "summarise-pairs": ("bowerbird.pairs", "summarise_pairs", "quality of retrieval against the random control"),
     "train-stage": ("bowerbird.training", "train_stage", "train one stage of one experiment"),
     "convert-trials": ("bowerbird.conversion", "convert_trials", "convert a table of trials"),
+    "transcribe-sources": ("bowerbird.evaluation", "transcribe_sources", "what the recogniser hears in each source"),
     "score-trials": ("bowerbird.evaluation", "score_trials", "one family of metrics over converted trials"),
     "summarise-scores": (
         "bowerbird.evaluation",

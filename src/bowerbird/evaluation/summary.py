@@ -11,8 +11,8 @@ import pyarrow as pa
 from bowerbird.artifacts import Identity, RunRecord, inputs_digest
 from bowerbird.config import EvaluationConfig
 from bowerbird.evaluation.comparison import DIFFERENCES, compare
-from bowerbird.evaluation.scoring import VERSION
 from bowerbird.evaluation.series import FAILED, Series, check_comparable, check_same_trials, collect_series, read_scores
+from bowerbird.evaluation.version import VERSION
 from bowerbird.metrics.bootstrap import Resampling, estimate
 from bowerbird.tables import write_table
 
