@@ -41,7 +41,7 @@ def fake_run(root: Path) -> Path:
     inputs = {"trials": "the same"}
     for number, name in enumerate(STUDY["experiments"]):
         fake_conversions(root, name, trials, failed="b0-c" if name == "knnvc-random" else "")
-        for family, metrics in (("intelligibility", ("wer_utterance",)), ("speaker", ("secs", "src"))):
+        for family, metrics in (("intelligibility", ("mwer",)), ("speaker", ("secs", "src"))):
             fake_scores(root / "evaluation" / name / f"{family}.parquet", trials, metrics, 0.1 * number, inputs)
     scores = sorted((root / "evaluation").glob("*/*.parquet"))
     summarise_scores(scores, root / "evaluation" / "summary.parquet", EvaluationConfig(bootstrap=100))
@@ -109,8 +109,8 @@ def fake_scores(path: Path, trials: list[dict], metrics: tuple[str, ...], level:
         for metric in metrics:
             score = Score(metric, level + 0.01 * number, f"{metric}@1", "judge 1.0 size=small", "f" * 64, "plain")
             shared = {key: trial[key] for key in ("trial_id", "source_speaker", "target_speaker", "source_gender",
-                                                  "target_gender", "condition")}  # fmt: skip
-            rows.append({**shared, **asdict(score), "text": f"heard {EVIL}" if metric == "wer_utterance" else ""})
+                                                  "target_gender", "language", "condition")}  # fmt: skip
+            rows.append({**shared, **asdict(score), "text": f"heard {EVIL}" if metric == "mwer" else ""})
     identity = Identity("evaluation", 1, {}, inputs)
     RunRecord().write(path, identity) if path.parent.exists() else path.parent.mkdir(parents=True)
     write_table(path, pd.DataFrame(rows), identity, SCORES)

@@ -46,12 +46,14 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "summarise-pairs": ("bowerbird.pairs", "summarise_pairs", "quality of retrieval against the random control"),
     "train-stage": ("bowerbird.training", "train_stage", "train one stage of one experiment"),
     "convert-trials": ("bowerbird.conversion", "convert_trials", "convert a table of trials"),
+    "transcribe-sources": ("bowerbird.evaluation", "transcribe_sources", "what the recogniser hears in each source"),
     "score-trials": ("bowerbird.evaluation", "score_trials", "one family of metrics over converted trials"),
     "summarise-scores": (
         "bowerbird.evaluation",
         "summarise_scores",
         "means with confidence intervals over all experiments",
     ),
+    "compare": ("bowerbird.evaluation", "compare_runs", "paired differences of two runs, or within one, as a table"),
     "write-report": ("bowerbird.report", "write_report", "the static report with players"),
     "convert": ("bowerbird.conversion", "convert", "convert one file or a folder to another voice"),
     "config-show": ("bowerbird.study", "show_config", "print the resolved configuration, defaults included"),
@@ -65,7 +67,15 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "plan-cost": ("bowerbird.audit.cost", "plan_cost", "what a run cost, and what one over more speech would"),
     "write-crate": ("bowerbird.audit.crate", "write_crate", "describe a run as an RO-Crate, to publish it"),
 }
-POSITIONAL = {"convert": ("source",), "config-check": ("files",), "config-show": ("files",), "audit": ("stage",), "show": ("path",), "lineage": ("path",)}
+POSITIONAL = {
+    "convert": ("source",),
+    "compare": ("runs",),
+    "config-check": ("files",),
+    "config-show": ("files",),
+    "audit": ("stage",),
+    "show": ("path",),
+    "lineage": ("path",),
+}
 GROUPS = {"config", "pairs", "audit"}  # `bowerbird config show` is `config-show`
 
 

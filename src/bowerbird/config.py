@@ -202,13 +202,30 @@ class EvaluationConfig(Section):
         True, description="also recognise which of the trials' sentences was said (pocketsphinx grammar)"
     )
     verifier: str = Field(
-        "resemblyzer", description="resemblyzer, or a folder or hub id of ECAPA-TDNN weights in speechbrain's format"
+        "resemblyzer",
+        description="resemblyzer; a folder or hub id of ECAPA-TDNN weights in speechbrain's format; a folder of "
+        "WavLMForXVector (WavLM-SV); a folder with model.onnx (ReDimNet and others)",
     )
+    second_verifier: str = Field("", description="another verifier beside the first; its metrics end in _second")
     quality: bool = Field(True, description="DNSMOS P.835 and P.808")
     quality_trials: int = Field(
         0, ge=0, description="trials that DNSMOS judges (it is the slowest judge), the same for all experiments; 0: all"
     )
+    opinions: dict[str, str] = Field(
+        default_factory=dict, description="further opinion scores: name (utmos, nisqa) -> folder with model.onnx"
+    )
     prosody: bool = Field(True, description="F0 by swift-f0, voiced frames of both, log-F0 correlation")
+
+    @pydantic.field_validator("opinions")
+    @classmethod
+    def _names_of_opinions(cls, opinions: dict[str, str]) -> dict[str, str]:
+        for name in opinions:
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+                raise ValueError(
+                    f"evaluation.opinions: {name!r}: a metric's name has lower-case letters, digits and '_'"
+                )
+        return opinions
+
     bootstrap: int = Field(1000, ge=100, description="bootstrap replicates of each interval")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of intervals")
     seed: int = Field(0, ge=0, description="of the bootstrap")

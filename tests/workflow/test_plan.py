@@ -7,18 +7,34 @@ import pytest
 SCORES = {"summarise_scores", "write_report"}
 CONVERTED = {"convert_trials", "score_trials", *SCORES}
 FROM_FEATURES = {
-    "extract_features", "fit_codebook", "assign_units", "summarise_units", "probe_residual", "search_pairs",
-    "summarise_pairs", "train_stage", *CONVERTED,
-}  # fmt: skip
+    "extract_features",
+    "fit_codebook",
+    "assign_units",
+    "summarise_units",
+    "probe_residual",
+    "search_pairs",
+    "summarise_pairs",
+    "train_stage",
+    *CONVERTED,
+}
+LISTED = {"list_trials", "transcribe_sources"}  # fmt: skip
 
 CHANGES = {
-    "corpus: a limit": ({"corpus": {"min_duration_s": 0.6}}, {"list_corpus", "store_audio", "list_trials", *FROM_FEATURES}),
-    "corpus: trimming": ({"corpus": {"trim_silence": True}}, {"store_audio", *FROM_FEATURES}),
-    "trials": ({"trials": {"seed": 1}}, {"list_trials", *CONVERTED}),
+    "corpus: a limit": ({"corpus": {"min_duration_s": 0.6}}, {"list_corpus", "store_audio", *LISTED, *FROM_FEATURES}),
+    "corpus: trimming": ({"corpus": {"trim_silence": True}}, {"store_audio", "transcribe_sources", *FROM_FEATURES}),
+    "trials": ({"trials": {"seed": 1}}, {*LISTED, *CONVERTED}),
     "features": ({"features": {"nano": {"layer": 2}}}, FROM_FEATURES),
     "codebook: fit": (
         {"codebook": {"k32": {"num_codes": 16}}},
-        {"fit_codebook", "assign_units", "summarise_units", "probe_residual", "summarise_pairs", "train_stage", *CONVERTED},
+        {
+            "fit_codebook",
+            "assign_units",
+            "summarise_units",
+            "probe_residual",
+            "summarise_pairs",
+            "train_stage",
+            *CONVERTED,
+        },
     ),
     "codebook: look-up": (
         {"codebook": {"k32": {"assignment": "euclidean"}}},
@@ -37,7 +53,10 @@ CHANGES = {
         {"experiments": {"qrvc": {"resynthesis": {"variation_dim": 4}}}},
         {"train_stage", "probe_residual", *CONVERTED},
     ),
-    "training: vocoder": ({"experiments": {"vocoder": {"vocoder": {"learning_rate": 3.0e-4}}}}, {"train_stage", *CONVERTED}),
+    "training: vocoder": (
+        {"experiments": {"vocoder": {"vocoder": {"learning_rate": 3.0e-4}}}},
+        {"train_stage", *CONVERTED},
+    ),
     "conversion: one system": ({"experiments": {"knnvc": {"k": 3}}}, CONVERTED),
     "conversion: all": ({"conversion": {"loudness": "none"}}, CONVERTED),
     "evaluation: one judge": ({"evaluation": {"normalizer": "whisper-basic"}}, {"score_trials", *SCORES}),

@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bowerbird.artifacts import BowerbirdError, file_sha256
+from bowerbird.encoders.verifiers import ExportedVerifier, XVectorVerifier, is_exported, is_xvector
 from bowerbird.nn.ecapa import EcapaTdnn, from_speechbrain
 
 PARTIAL_FRAMES, FRAME_SAMPLES = 160, 160  # a partial utterance is 1.6 s: 160 frames of 10 ms
@@ -126,9 +127,34 @@ class SpeakerEncoder:
         return self.identity
 
 
+class LocalVerifier:
+    """A verifier of `verifiers` behind the face of `SpeakerEncoder`."""
+
+    def __init__(self, model: XVectorVerifier | ExportedVerifier) -> None:
+        self.model, self.identity = model, VerifierIdentity(model.name, model.weights_sha256())
+
+    def embed(self, waves: Sequence[np.ndarray | Tensor]) -> np.ndarray:
+        """Waves ``(samples,)`` float at 16 kHz to ``(n, dim)`` float32 of unit length."""
+        return self.model.embed(waves)
+
+    def describe(self) -> VerifierIdentity:
+        return self.identity
+
+
+@functools.cache
+def load_judge(spec: str) -> SpeakerEncoder | LocalVerifier:
+    """The verifier that `evaluation.verifier` names, of any kind: resemblyzer, or a folder of WavLM-SV, of an exported
+    model, or of ECAPA-TDNN."""
+    if is_exported(spec):
+        return LocalVerifier(ExportedVerifier(spec))
+    if is_xvector(spec):
+        return LocalVerifier(XVectorVerifier(spec))
+    return load_verifier(spec)
+
+
 @functools.cache
 def load_verifier(spec: str) -> SpeakerEncoder:
-    """The speaker encoder that `evaluation.verifier` names: resemblyzer, or ECAPA-TDNN in a folder or on the hub."""
+    """A verifier one can train against: resemblyzer, or ECAPA-TDNN in a folder or on the hub."""
     if spec != "resemblyzer":
         weights = file_sha256(ecapa_weights(spec))
         return SpeakerEncoder(load_ecapa(spec), VerifierIdentity("ecapa-tdnn", weights))

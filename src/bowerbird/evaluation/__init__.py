@@ -4,7 +4,20 @@
 refuses where they were judged by different definitions, models or normalisers, or on different trials.
 """
 
-from bowerbird.evaluation.scoring import SCORES, VERSION, score_trials
-from bowerbird.evaluation.summary import DIFFERENCES, SUMMARY, summarise_scores
+from bowerbird.evaluation.comparison import DIFFERENCES, compare_runs
+from bowerbird.evaluation.scoring import SCORES, score_trials
+from bowerbird.evaluation.summary import CELLS, SUMMARY, summarise_scores
+from bowerbird.evaluation.version import VERSION
+from bowerbird.evaluation.words import transcribe_sources
 
-__all__ = ["DIFFERENCES", "SCORES", "SUMMARY", "VERSION", "score_trials", "summarise_scores"]
+__all__ = [
+    "CELLS",
+    "DIFFERENCES",
+    "SCORES",
+    "SUMMARY",
+    "VERSION",
+    "compare_runs",
+    "score_trials",
+    "summarise_scores",
+    "transcribe_sources",
+]

@@ -13,10 +13,10 @@ import torch
 
 from bowerbird.artifacts import BowerbirdError, Identity, RunRecord, inputs_digest
 from bowerbird.config import EvaluationConfig, RuntimeConfig
-from bowerbird.evaluation.judges import FAMILIES, Material
+from bowerbird.evaluation.judges import FAMILIES
+from bowerbird.evaluation.material import Material
+from bowerbird.evaluation.version import VERSION
 from bowerbird.tables import write_table
-
-VERSION = 1
 
 SCORES = pa.schema(
     [
@@ -33,10 +33,11 @@ SCORES = pa.schema(
         ("target_speaker", pa.string()),
         ("source_gender", pa.string()),
         ("target_gender", pa.string()),
+        ("language", pa.string()),
         ("condition", pa.string()),
     ]
 )
-TRIAL_COLUMNS = ("source_speaker", "target_speaker", "source_gender", "target_gender", "condition")
+TRIAL_COLUMNS = ("source_speaker", "target_speaker", "source_gender", "target_gender", "language", "condition")
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +51,12 @@ def score_trials(
     family: str,
     options: EvaluationConfig,
     runtime: RuntimeConfig,
+    transcripts: Path | None = None,
 ) -> None:
-    """One family of metrics (intelligibility, speaker, prosody, quality) over one experiment's conversions."""
+    """One family of metrics (intelligibility, speaker, prosody, quality) over one experiment's conversions.
+
+    ``transcripts``: what `transcribe_sources` heard in the sources; intelligibility then has dWER.
+    """
     if family not in FAMILIES:
         raise BowerbirdError(f"--family: {family!r}: no such family; known: {', '.join(FAMILIES)}")
     torch.set_num_threads(runtime.threads)
@@ -62,10 +67,11 @@ def score_trials(
         "trials": inputs_digest([trials]),
         "manifest": inputs_digest([manifest]),
         "audio": inputs_digest(audio),
+        **({"transcripts": inputs_digest([transcripts])} if transcripts else {}),
     }
     identity = Identity("evaluation", VERSION, params, inputs)
     with RunRecord(device="cpu", dtype="float32") as record:
-        material = Material.load(conversion, trials, manifest, audio)
+        material = Material.load(conversion, trials, manifest, audio, transcripts)
         judge = judged(options, material)
         rows: list[dict[str, Any]] = []
         for number, trial in enumerate(material.trials, start=1):

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from bowerbird.artifacts import BowerbirdError, Identity, RunRecord, inputs_digest
+from bowerbird.artifacts import Identity, RunRecord, inputs_digest
 from bowerbird.config import EvaluationConfig
-from bowerbird.evaluation.scoring import VERSION
-from bowerbird.metrics.bootstrap import Resampling, estimate_difference, estimate_ratio
-from bowerbird.tables import read_identity, read_table, write_table
+from bowerbird.evaluation.comparison import DIFFERENCES, compare
+from bowerbird.evaluation.series import FAILED, Series, check_comparable, check_same_trials, collect_series, read_scores
+from bowerbird.evaluation.version import VERSION
+from bowerbird.metrics.bootstrap import Resampling, estimate
+from bowerbird.tables import write_table
 
-JUDGED_BY = ("definition", "model", "weights_sha256", "normalizer")  # what must agree before two numbers may meet
 SUMMARY = pa.schema(
     [
         ("experiment", pa.string()),
@@ -39,39 +36,31 @@ SUMMARY = pa.schema(
         ("note", pa.string()),
     ]
 )
-DIFFERENCES = pa.schema(
+CELLS = pa.schema(
     [
+        ("experiment", pa.string()),
         ("metric", pa.string()),
-        ("first", pa.string()),
-        ("second", pa.string()),
-        ("difference", pa.float64()),  # first - second, paired by trial
+        ("by", pa.string()),  # gender, language, condition
+        ("cell", pa.string()),  # "F → M", "en", "10s"
+        ("mean", pa.float64()),
         ("low", pa.float64()),
         ("high", pa.float64()),
-        ("p_value", pa.float64()),  # two-sided, not corrected for the number of comparisons
-        ("n", pa.int64()),  # trials with a value of both
+        ("n", pa.int64()),
         ("note", pa.string()),
     ]
 )
-# Pooled rates: metric -> (numerators, denominators), sums of per-trial counts.
-POOLED = {
-    f"{short}er": (
-        (f"{unit}_substitutions", f"{unit}_deletions", f"{unit}_insertions"),
-        (f"{unit}_hits", f"{unit}_substitutions", f"{unit}_deletions"),
-    )
-    for short, unit in (("w", "word"), ("c", "char"))
-}
-_COUNTS = {name for numerators, denominators in POOLED.values() for name in (*numerators, *denominators)}
 
 
 def summarise_scores(scores: list[Path], output: Path, options: EvaluationConfig) -> None:
-    """Means and pooled rates of every experiment with intervals, and ``differences.parquet`` of every two beside it.
+    """Means and pooled rates of every experiment with intervals; beside it ``differences.parquet`` of every two, and
+    ``cells.parquet`` by genders, language and condition.
 
     Refuses scores of one metric that were made by different definitions, models, weights or normalisers, and scores of
     different trial lists.
     """
     with RunRecord() as record:
         check_same_trials(scores)
-        tables = {path: read_table(path) for path in scores}
+        tables = {path: read_scores(path) for path in scores}
         check_comparable(tables)
         resampling = Resampling(options.bootstrap, options.confidence, options.seed)
         series = collect_series(tables)
@@ -81,90 +70,16 @@ def summarise_scores(scores: list[Path], output: Path, options: EvaluationConfig
         record.write(output, identity)
         differences = pd.DataFrame(compare(series, resampling), columns=DIFFERENCES.names)
         write_table(output.with_name("differences.parquet"), differences, identity, DIFFERENCES)
+        cells = pd.DataFrame(cell_rows(series, resampling), columns=CELLS.names)
+        write_table(output.with_name("cells.parquet"), cells, identity, CELLS)
         rows = [summary_row(item, resampling) for item in series]
         write_table(output, pd.DataFrame(rows, columns=SUMMARY.names), identity, SUMMARY)
-
-
-# ----------------------------------------------------------------------------------------------------- may they compare
-def check_same_trials(scores: list[Path]) -> None:
-    """Refuse scores of different trial lists."""
-    first: dict[str, Path] = {}
-    for path in scores:
-        first.setdefault(read_identity(path).get("inputs", {}).get("trials", ""), path)
-    if len(first) > 1:
-        one, other = list(first.values())[:2]
-        raise BowerbirdError(f"{other}: scored on another list of trials than {one}; score both on the same list")
-
-
-def check_comparable(tables: Mapping[Path, pd.DataFrame]) -> None:
-    """Refuse two scores of one metric that were not made the same way, naming what differs."""
-    seen: dict[str, tuple[Path, tuple[str, ...]]] = {}
-    for path, table in tables.items():
-        for metric, rows in table.groupby("metric", sort=True):
-            for made in rows[list(JUDGED_BY)].drop_duplicates().itertuples(index=False, name=None):
-                where, before = seen.setdefault(str(metric), (path, made))
-                if made == before:
-                    continue
-                differs = [
-                    f"{name} {old!r} in {where} and {new!r} in {path}"
-                    for name, old, new in zip(JUDGED_BY, before, made)
-                    if old != new
-                ]
-                raise BowerbirdError(
-                    f"{metric}: not comparable: {'; '.join(differs)}; score both experiments with the same settings"
-                )
-
-
-# --------------------------------------------------------------------------------------------------------------- series
-@dataclass(frozen=True)
-class Series:
-    """One metric of one experiment: per trial, a numerator and a denominator (ones for a mean)."""
-
-    experiment: str
-    metric: str
-    pooled: str
-    made: Mapping[str, str]  # JUDGED_BY -> value
-    trials: pd.DataFrame  # index trial_id: numerator, denominator, source_speaker, target_speaker, note
-
-    @property
-    def scored(self) -> pd.DataFrame:
-        """Trials with a value."""
-        return self.trials[np.isfinite(self.trials["numerator"]) & np.isfinite(self.trials["denominator"])]
-
-
-def collect_series(tables: Mapping[Path, pd.DataFrame]) -> list[Series]:
-    """Every metric of every experiment, the pooled rates first; in the order of the tables."""
-    series = []
-    for path, table in tables.items():
-        by_metric = {str(metric): rows.set_index("trial_id") for metric, rows in table.groupby("metric", sort=False)}
-        for rate, (numerators, denominators) in POOLED.items():
-            if denominators[0] in by_metric:
-                parts = {name: by_metric[name]["value"] for name in {*numerators, *denominators}}
-                rows = by_metric[denominators[0]]
-                trials = _trials(rows, sum(parts[n] for n in numerators), sum(parts[n] for n in denominators))
-                unit = "words" if rate == "wer" else "characters"
-                made = {**_made(rows), "definition": f"{rate}@1"}
-                series.append(Series(path.parent.name, rate, f"errors / {unit}, summed over trials", made, trials))
-        for metric, rows in by_metric.items():
-            if metric not in _COUNTS:
-                trials = _trials(rows, rows["value"], rows["value"] * 0 + 1)
-                series.append(Series(path.parent.name, metric, "mean over trials", _made(rows), trials))
-    return series
-
-
-def _made(rows: pd.DataFrame) -> dict[str, str]:
-    return {name: str(rows[name].iloc[0]) for name in JUDGED_BY}
-
-
-def _trials(rows: pd.DataFrame, numerator: pd.Series, denominator: pd.Series) -> pd.DataFrame:
-    columns = rows[["source_speaker", "target_speaker", "note"]]
-    return columns.assign(numerator=numerator, denominator=denominator).sort_index()
 
 
 def summary_row(series: Series, resampling: Resampling) -> dict[str, Any]:
     """One line of the summary."""
     scored = series.scored
-    failed = int(series.trials["note"].str.startswith("conversion failed").sum())
+    failed = int(series.trials["note"].str.startswith(FAILED).sum())
     row: dict[str, Any] = {
         "experiment": series.experiment,
         "metric": series.metric,
@@ -181,46 +96,28 @@ def summary_row(series: Series, resampling: Resampling) -> dict[str, Any]:
     if scored.empty:
         nothing = float("nan")
         return {**row, "mean": nothing, "low": nothing, "high": nothing, "note": "; ".join(notes) or "no trials"}
-    estimate = estimate_ratio(
-        scored["numerator"].to_numpy(),
-        scored["denominator"].to_numpy(),
-        scored["source_speaker"].tolist(),
-        scored["target_speaker"].tolist(),
-        resampling,
-    )
-    notes = [estimate.note, *notes] if estimate.note else notes
-    return {**row, "mean": estimate.value, "low": estimate.low, "high": estimate.high, "note": "; ".join(notes)}
+    found = estimate(series.columns(scored), *series.speakers(scored), resampling, series.statistic)
+    notes = [found.note, *notes] if found.note else notes
+    return {**row, "mean": found.value, "low": found.low, "high": found.high, "note": "; ".join(notes)}
 
 
-def compare(series: list[Series], resampling: Resampling) -> list[dict[str, Any]]:
-    """Paired differences of every two experiments in every metric, over the trials that both have a value of."""
+def cell_rows(series: list[Series], resampling: Resampling) -> list[dict[str, Any]]:
+    """Every metric over parts of the trials: by genders, language and condition, where there is more than one."""
     rows = []
-    for metric in dict.fromkeys(item.metric for item in series):
-        for first, second in combinations([item for item in series if item.metric == metric], 2):
-            shared = first.scored.index.intersection(second.scored.index)
-            if shared.empty:
+    for item in series:
+        scored = item.scored
+        genders = scored["source_gender"] + " → " + scored["target_gender"]
+        known = (scored["source_gender"] != "") & (scored["target_gender"] != "")
+        for by, labels in (
+            ("gender", genders.where(known, "unknown")),
+            ("language", scored["language"]),
+            ("condition", scored["condition"]),
+        ):
+            if labels.nunique() < 2:
                 continue
-            one, two = first.scored.loc[shared], second.scored.loc[shared]
-            estimate = estimate_difference(
-                (one["numerator"].to_numpy(), one["denominator"].to_numpy()),
-                (two["numerator"].to_numpy(), two["denominator"].to_numpy()),
-                one["source_speaker"].tolist(),
-                one["target_speaker"].tolist(),
-                resampling,
-            )
-            left_out = len(first.trials.index.union(second.trials.index)) - len(shared)
-            notes = [estimate.note, f"{left_out} trials left out" if left_out else ""]
-            rows.append(
-                {
-                    "metric": metric,
-                    "first": first.experiment,
-                    "second": second.experiment,
-                    "difference": estimate.value,
-                    "low": estimate.low,
-                    "high": estimate.high,
-                    "p_value": estimate.p_value,
-                    "n": estimate.trials,
-                    "note": "; ".join(note for note in notes if note),
-                }
-            )
+            for cell, part in scored.groupby(labels, sort=True):
+                found = estimate(item.columns(part), *item.speakers(part), resampling, item.statistic)
+                numbers = {"mean": found.value, "low": found.low, "high": found.high, "n": found.trials}
+                named = {"experiment": item.experiment, "metric": item.metric, "by": by, "cell": str(cell)}
+                rows.append({**named, **numbers, "note": found.note})
     return rows

@@ -1,7 +1,14 @@
 """Word and character errors, kept as counts so that a corpus-level rate is pooled and never a mean of rates.
 
 ``WER = (S + D + I) / (H + S + D)``, summed over all trials before the division. The mean over utterances of each one's
-own rate is another number (it weighs short sentences more) and bears another name, ``wer_utterance``.
+own rate is another number (it weighs short sentences more, and is what seed-tts-eval averages) and bears another name,
+``mwer``. ``mcer`` is its counterpart in characters.
+
+``dwer`` is pooled as WER is, but against what the **same recogniser hears in the source**: words it gets wrong in the
+source already are no fault of the conversion, and no transcript is needed ("differential WER" of speech enhancement).
+Where nothing was heard in the source it has no value.
+
+A failed conversion says nothing: every word of the reference is deleted. It is never left out.
 """
 
 from __future__ import annotations

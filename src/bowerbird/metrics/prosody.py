@@ -6,7 +6,12 @@ least 0.5. Pitch enters as ``12 log2(F0)``, in semitones.
 * ``f0_pcc``: Pearson correlation over frames voiced in both; a constant track has correlation 0 by definition;
 * ``f0_rmse_centred``: RMS difference in semitones over those frames, after each track's mean over them is removed (the
   target's own register is no error);
-* ``vuv_f1``: F1 of "voiced" over all common frames, the source's decision being the truth.
+* ``vuv_f1``: F1 of "voiced" over all common frames, the source's decision being the truth;
+* ``epcc``: Pearson correlation of energy in dB over all common frames (windows of 64 ms around the same instants), each
+  track floored 60 dB below its own loudest frame; a constant track has correlation 0. Loudness as such is no error;
+* ``f0_pcc_zeros``: **for comparison with published tables only**. F0 in Hz with zeros where unvoiced, correlated over
+  all common frames, as the evaluation scripts that circulate with FreeVC compute "F0-PCC". It mostly measures whether
+  both are voiced at the same time: a conversion with flat pitch still scores high.
 
 Fewer than `MIN_VOICED` frames voiced in both: the first two have no value.
 """
@@ -19,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 MIN_VOICED = 10
-_FLAT = 1e-3  # semitones; a track whose standard deviation is below is constant
+_FLAT = 1e-3  # semitones, Hz or dB; a track whose standard deviation is below is constant
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,25 @@ class PitchTrack:
 
     hertz: np.ndarray
     voiced: np.ndarray
+
+
+_WINDOW, _HOP, _FLOOR_DB = 1024, 256, 60.0
+
+
+def energy_track(wave: np.ndarray) -> np.ndarray:
+    """Energy in dB ``(samples // 256 + 1,)`` of a 16 kHz ``wave``, Hann windows of 1024 around each 256th sample."""
+    padded = np.pad(np.asarray(wave, np.float64), _WINDOW // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::_HOP]
+    power = (frames**2) @ np.hanning(_WINDOW) / (_WINDOW / 2)
+    decibels = 10 * np.log10(np.maximum(power, 1e-12))
+    return np.asarray(np.maximum(decibels, decibels.max() - _FLOOR_DB))
+
+
+def energy_correlation(converted: np.ndarray, source: np.ndarray) -> float:
+    """``epcc`` of two energy tracks ``(frames,)`` in dB, cut to the shorter."""
+    frames = min(len(converted), len(source))
+    a, b = converted[:frames], source[:frames]
+    return pearson(a - a.mean(), b - b.mean())
 
 
 class PitchDetector:
@@ -63,6 +87,8 @@ def prosody_scores(converted: PitchTrack, source: PitchTrack) -> tuple[dict[str,
     frames = min(len(converted.hertz), len(source.hertz))
     ours, theirs = converted.voiced[:frames], source.voiced[:frames]
     scores = {"f0_pcc": float("nan"), "f0_rmse_centred": float("nan"), "vuv_f1": voicing_f1(ours, theirs)}
+    a, b = (np.where(voiced, t.hertz[:frames], 0.0) for voiced, t in ((ours, converted), (theirs, source)))
+    scores["f0_pcc_zeros"] = pearson(a - a.mean(), b - b.mean()) if frames else float("nan")
     both = ours & theirs
     notes = []
     if both.sum() >= MIN_VOICED:
@@ -72,14 +98,16 @@ def prosody_scores(converted: PitchTrack, source: PitchTrack) -> tuple[dict[str,
         scores["f0_rmse_centred"] = float(np.sqrt(np.mean((a - b) ** 2)))
     else:
         notes.append(f"{int(both.sum())} frames voiced in both, fewer than {MIN_VOICED}")
-    if np.isnan(scores["vuv_f1"]):
+    if not frames:
+        notes.append("no frame in one of them")
+    elif np.isnan(scores["vuv_f1"]):
         notes.append("no voiced frame in either")
     return scores, "; ".join(notes)
 
 
 def pearson(a: np.ndarray, b: np.ndarray) -> float:
-    """Correlation of two centred tracks in semitones; 0 where one of them is constant."""
-    if a.std() < _FLAT or b.std() < _FLAT:
+    """Correlation of two centred tracks; 0 where one of them is constant."""
+    if not len(a) or a.std() < _FLAT or b.std() < _FLAT:
         return 0.0
     return float(np.clip((a @ b) / np.sqrt((a @ a) * (b @ b)), -1.0, 1.0))
 

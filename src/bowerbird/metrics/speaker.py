@@ -1,9 +1,31 @@
 """Speaker similarity: cosines between embeddings of a verifier that no system was trained with.
 
+Of each trial:
+
 * ``secs``: converted speech against the **held-out** utterance of the target, which no system heard;
 * ``secs_prompt``: against the mean embedding of the references, which the system did hear (an easier judge);
 * ``src``: against the source utterance, how much of the source's voice is left;
-* ``margin`` = secs - src, and ``nearer_target`` = 1 where the margin is positive.
+* ``margin`` = secs - src, and ``nearer_target`` = 1 where the margin is positive;
+* ``secs_real``: real speech of the target (the first reference) against the held-out utterance; no system enters;
+* ``secs_other``: converted speech against a third speaker, the one of the trial's lower anchor: the held-out utterance
+  of the first trial (by id) to that speaker, so that no anchor is ever compared with itself;
+* ``acc_eer`` = 1 where the verifier, at its own threshold, accepts the conversion as the target. The threshold is where
+  it errs equally often on **real** speech of this list: each trial's references with its held-out utterance are
+  genuine, its source with it an impostor. It is the same for every system, and the row names it. A failed conversion
+  is not accepted. (Speaker verification accept rate, as in the VC literature since the 2020 challenge.)
+
+Of the whole list (`bowerbird.evaluation.series`):
+
+* ``secs_rel`` = sum(secs - s) / sum(secs_real - s) over trials, where ``s`` is the source utterance against the held-out
+  one: the share of the way from the source's voice to the target's. 0: nothing converted; 1: as near as the target's
+  own speech. Our definition; it makes numbers of different verifiers roughly readable beside each other;
+* ``eer_ind``, equal error rate of *indistinguishability*: the verifier must tell real target speech (``secs_real``,
+  positive) from converted (``secs``, negative). **Higher is better**, 50 % is as near as real speech: the protocol of
+  kNN-VC (Baas et al. 2023);
+* ``eer_ver``, equal error rate of *verification*: the conversion against its target (``secs``, positive) and against the
+  third speaker (``secs_other``, negative). **Lower is better.** Papers call both "EER"; they move in opposite directions.
+
+With ``evaluation.second_verifier`` everything is computed by a second model as well, under names ending in ``_second``.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ from bowerbird.report.run import Run
 from bowerbird.report.scores import METRICS, System
 from bowerbird.tables import Shards, read_table, shard_paths
 
-SHOWN = ("wer_utterance", "cer_utterance", "secs", "src", "f0_pcc", "dnsmos_ovrl")  # scores beside a player
-HEADINGS = {"wer_utterance": "WER", "cer_utterance": "CER"}
+SHOWN = ("mwer", "mcer", "secs", "src", "f0_pcc", "dnsmos_ovrl")  # scores beside a player
+HEADINGS = {"mwer": "WER", "mcer": "CER"}
 RANGE = (-9.0, 1.0)  # of log-mel values, white to black
 
 
@@ -193,6 +193,6 @@ def _scores(run: Run, trials: set[str]) -> dict[tuple[str, str], dict[str, Any]]
         for row in table[table["trial_id"].isin(trials)].to_dict("records"):
             scores = found.setdefault((row["trial_id"], path.parent.name), {})
             scores[row["metric"]] = row["value"]
-            if row["metric"] == "wer_utterance" and row["text"]:
+            if row["metric"] == "mwer" and row["text"]:
                 scores["heard"] = row["text"]
     return found

@@ -1,0 +1,86 @@
+"""Verifiers and opinion models from local folders: read, fed and recorded as they say, or refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bowerbird.artifacts import BowerbirdError, file_sha256
+from bowerbird.encoders.speaker import load_judge
+from bowerbird.encoders.verifiers import is_exported, is_xvector
+from bowerbird.metrics.opinion import OpinionJudge
+from onnx_files import write_embedder, write_opinion
+
+WAVE = np.sin(np.arange(16000) / 9).astype(np.float32) * 0.5
+
+
+@pytest.fixture(scope="module")
+def xvector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny WavLM with an x-vector head and random weights, saved as the hub's models are."""
+    import torch
+    from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMForXVector
+
+    folder = tmp_path_factory.mktemp("models") / "wavlm-sv"
+    torch.manual_seed(0)
+    config = WavLMConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, conv_dim=(8,) * 7,
+        num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2, tdnn_dim=(8, 8, 8, 8, 12), xvector_output_dim=10,
+    )  # fmt: skip
+    WavLMForXVector(config).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder)
+    return folder
+
+
+def test_a_wavlm_xvector_folder_judges(xvector: Path) -> None:
+    assert is_xvector(str(xvector)) and not is_exported(str(xvector))
+    verifier = load_judge(str(xvector))
+    embeddings = verifier.embed([WAVE, WAVE[:8000], WAVE])
+    assert embeddings.shape == (3, 10)
+    assert np.linalg.norm(embeddings, axis=1) == pytest.approx(1.0, abs=1e-5)
+    assert (embeddings[0] == embeddings[2]).all() and not np.allclose(embeddings[0], embeddings[1])
+    alone = verifier.embed([WAVE])
+    assert (alone[0] == embeddings[0]).all()  # the company of a wave does not change its embedding
+    identity = verifier.describe()
+    assert identity.model == "wavlm-xvector wavlm-sv" and len(identity.weights_sha256) == 64
+
+
+def test_a_wave_shorter_than_its_layers_reach_is_repeated(xvector: Path) -> None:
+    verifier = load_judge(str(xvector))
+    assert np.isfinite(verifier.embed([WAVE[:400]])).all()
+    with pytest.raises(BowerbirdError, match="without samples"):
+        verifier.embed([WAVE[:0]])
+
+
+def test_an_exported_verifier_judges(tmp_path: Path) -> None:
+    folder = write_embedder(tmp_path / "redimnet")
+    verifier = load_judge(str(folder))
+    expected = np.array([WAVE.max(), WAVE.min(), WAVE.mean()])
+    assert verifier.embed([WAVE])[0] == pytest.approx(expected / np.linalg.norm(expected), abs=1e-5)
+    assert verifier.describe().model == "exported redimnet"
+    assert verifier.describe().weights_sha256 == file_sha256(folder / "model.onnx")
+
+
+def test_an_exported_opinion_is_the_files_own(tmp_path: Path) -> None:
+    judge = OpinionJudge("utmos", str(write_opinion(tmp_path / "utmos22")))
+    assert judge.score(WAVE) == pytest.approx(float(np.abs(WAVE).mean()), rel=1e-5)
+    assert judge.model == "utmos utmos22"
+    vector = OpinionJudge("nisqa", str(write_embedder(tmp_path / "vector")))
+    with pytest.raises(ValueError, match="gives 3 values"):
+        vector.score(WAVE)
+
+
+def test_what_cannot_be_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BowerbirdError, match=r"evaluation\.opinions\.utmos: .*has no model\.onnx"):
+        OpinionJudge("utmos", str(tmp_path))
+    (tmp_path / "model.onnx").write_bytes(b"nothing of the kind")
+    with pytest.raises(BowerbirdError, match=r"evaluation\.verifier: .*not a model that can be run"):
+        load_judge(str(tmp_path))
+    with pytest.raises(BowerbirdError, match="must take one float wave"):
+        load_judge(str(write_embedder(tmp_path / "two", inputs=2)))
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_text('{"architectures": ["WavLMForXVector"], "model_type": "wavlm"}')
+    with pytest.raises(BowerbirdError, match="not a WavLM x-vector model"):
+        load_judge(str(broken))
