@@ -55,6 +55,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "config-schema": ("bowerbird.study", "write_schema", "JSON schema of the configuration, for editors"),
     "pairs-quality": ("bowerbird.pairs", "print_quality", "content agreement of retrieved frames, as a table"),
     "audit-residual": ("bowerbird.audit", "audit_residual", "what the codebooks' residuals hold, as a table"),
+    "audit-leakage": (
+        "bowerbird.audit",
+        "audit_leakage",
+        "how much of the speaker Stepback's content keeps, as a table",
+    ),
     "audit": ("bowerbird.audit", "audit_run", "check every artifact of a run against what it says it is"),
 }
 POSITIONAL = {"convert": ("source",), "config-check": ("files",), "config-show": ("files",)}
