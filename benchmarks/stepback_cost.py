@@ -18,6 +18,7 @@ their number) and seconds, of each recipe whole and after preparation, with the 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import tempfile
 import time
@@ -68,6 +69,7 @@ class Bench:
         self.speakers, self.training, self.heldout = read_demo()
         self.folder = Path(tempfile.mkdtemp())
         self.count_flops = True
+        self._known: dict[Any, int] = {}  # FLOPs of a step of each kind
         self.common = {
             "batch_size": options.batch_size,
             "learning_rate": options.learning_rate,
@@ -161,7 +163,7 @@ class Bench:
         from bowerbird.experiments import DualFlowStage
 
         stage = self.seeded(adversarial_stage(), DualFlowStage(**self.common), self.inputs(preparation=folder))
-        stage.ramp_steps, stage.begun = self.options.joint_steps, 0
+        stage.ramp_steps = self.options.joint_steps
         return stage
 
     def seeded(self, kind: Any, values: Any, inputs: Any) -> Any:
@@ -203,11 +205,11 @@ class Bench:
 
         stage = trainer.stage
         key = (type(stage).__name__, kind, getattr(stage, "alone", None))
-        known = self.__dict__.setdefault("_known", {})
+        known = self._known
         if key not in known:
             step = next(s for s in range(max(1, near), near + 50) if stage.updates(s) == kind)
             state = {n: {k: v.clone() for k, v in m.state_dict().items()} for n, m in stage.modules.items()}
-            moments = {n: _copied(o.state_dict()) for n, o in stage.optimizers.items()}
+            moments = {n: copy.deepcopy(o.state_dict()) for n, o in stage.optimizers.items()}
             with FlopCounterMode(display=False) as counter:
                 trainer.step(step, self.batch(step))
             known[key] = counter.get_total_flops()
@@ -329,12 +331,6 @@ def save(stage: Any, folder: Path) -> Path:
     )
     (folder / "config.json").write_text(json.dumps(stage.architecture()))
     return folder
-
-
-def _copied(state: dict[str, Any]) -> dict[str, Any]:
-    import copy
-
-    return copy.deepcopy(state)
 
 
 if __name__ == "__main__":
