@@ -60,7 +60,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "config-check": ("bowerbird.study", "check_config", "check a configuration and say what is wrong"),
     "config-schema": ("bowerbird.study", "write_schema", "JSON schema of the configuration, for editors"),
     "pairs-quality": ("bowerbird.pairs", "print_quality", "content agreement of retrieved frames, as a table"),
-    "audit-residual": ("bowerbird.audit", "audit_residual", "what the codebooks' residuals hold, as a table"),
+    "audit-residual": ("bowerbird.audit.probes", "audit_residual", "what the codebooks' residuals hold, as a table"),
+    "audit-leakage": (
+        "bowerbird.audit",
+        "audit_leakage",
+        "how much of the speaker Stepback's content keeps, as a table",
+    ),
     "audit": ("bowerbird.audit", "audit_run", "check every artifact of a run against what it says it is"),
     "show": ("bowerbird.audit.story", "show_artifact", "the story of one artifact: from what, how, when, its numbers"),
     "lineage": ("bowerbird.audit.story", "draw_lineage", "the ancestors of one artifact, as a tree"),

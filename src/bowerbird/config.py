@@ -79,7 +79,8 @@ class FeaturesConfig(Section):
 
     encoder: str = Field(
         "bundled:nano-encoder",
-        description="hub id, local directory, bundled:nano-encoder, or log-mel: a spectrogram of 80 bands (layer: 0)",
+        description="hub id, local directory, bundled:nano-encoder, or a spectrogram (layer: 0): log-mel, 80 bands; "
+        "log-magnitude, 513 bins",
     )
     revision: str = Field("", description="commit of a hub id; pin it for published work")
     layer: int = Field(3, ge=0, description="transformer layer whose output is kept; 0 is its input")
@@ -100,9 +101,10 @@ class FeaturesConfig(Section):
 
     @pydantic.model_validator(mode="after")
     def _spectrogram_has_no_layers(self) -> FeaturesConfig:
-        if self.encoder == "log-mel" and (self.layer or self.normalize_input or self.precision != "float32"):
+        spectrogram = self.encoder in ("log-mel", "log-magnitude")
+        if spectrogram and (self.layer or self.normalize_input or self.precision != "float32"):
             raise ValueError(
-                "features.encoder: log-mel: has no layers and is never normalised; set layer: 0, and leave "
+                f"features.encoder: {self.encoder}: has no layers and is never normalised; set layer: 0, and leave "
                 "normalize_input and precision at their defaults"
             )
         return self

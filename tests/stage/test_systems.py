@@ -1,4 +1,4 @@
-"""Palindromic VC and QR-VC through the real stages on three small voices: they learn, resume bit for bit, and convert."""
+"""The trained systems through the real stages on three small voices: they learn, resume bit for bit, and convert."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bowerbird.artifacts import BowerbirdError, Identity
 from bowerbird.codebook import fit_codebook
 from bowerbird.config import CodebookConfig, ConversionConfig, PairsConfig, RuntimeConfig, TrainingConfig
 from bowerbird.conversion import convert_trials
-from bowerbird.experiments import PalindromicExperiment, QrvcExperiment
+from bowerbird.experiments import PalindromicExperiment, QrvcExperiment, StepbackExperiment
 from bowerbird.pairs import search_pairs
 from bowerbird.tables import MANIFEST, read_table, write_table
 from bowerbird.training import train_stage
@@ -32,6 +32,9 @@ REVOCODER = {
     **LENGTHS, "generator": "vocos-nano", "segment_frames": 10, "context_frames": 20, "prompt_min_s": 0.2,
     "prompt_max_s": 0.8,
 }  # fmt: skip
+SPECTROGRAM = {**LENGTHS, "segment_frames": 32, "reference_s": 0.5}
+PREPARATION = {**SPECTROGRAM, "channels": 16, "latent": 8, "bank": 2, "bank_channels": 4, "speaker_dim": 8}
+DUAL_FLOW = {**SPECTROGRAM, "robustness_every": 2, "conversion_ramp": 1, "amendment_ramp": 1}
 RESYNTHESIS = {**LENGTHS, "generator": "vocos-nano", "segment_frames": 10, "context_frames": 20, "variation_dim": 2}
 
 
@@ -167,3 +170,70 @@ def test_a_converter_can_start_from_another_of_its_kind_only(
     other = PalindromicExperiment(converter={**CONVERTER, "width": 32, "start_from": start})
     with pytest.raises(BowerbirdError, match=r"converter\.start_from: .*: its width is 16, this stage's is 32"):
         train(study, other, "converter", tmp_path / "other", pairs=pairs(study), models=study.models)
+
+
+# ------------------------------------------------------------------------------------------------------------- Stepback
+def stepback_experiment(speakers: str, **dual_flow: Any) -> StepbackExperiment:
+    return StepbackExperiment(
+        preparation={**PREPARATION, "speakers": speakers},
+        classifier={**SPECTROGRAM, "channels": 8},
+        dual_flow={**DUAL_FLOW, **dual_flow},
+    )
+
+
+def parents(folder: Path, stage: str) -> list[str]:
+    """`--models` of a stage of Stepback: all those before it."""
+    stages = StepbackExperiment.stages
+    return [f"{name}={folder / name}" for name in stages[: stages.index(stage)]]
+
+
+@pytest.fixture(scope="module", params=["reference", "table"])
+def stepback(
+    request: pytest.FixtureRequest, study: Study, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[StepbackExperiment, Path]:
+    experiment, folder = stepback_experiment(request.param), tmp_path_factory.mktemp("stepback")
+    for stage in experiment.stages:
+        train(study, experiment, stage, folder / stage, models=parents(folder, stage))
+    return experiment, folder
+
+
+def test_stepback_trains_its_stages_and_converts(
+    study: Study, stepback: tuple[StepbackExperiment, Path], tmp_path: Path
+) -> None:
+    experiment, folder = stepback
+    assert len(losses(folder / "dual_flow", "encoder/amendment")) == 2  # steps 1 and 3
+    assert len(losses(folder / "dual_flow", "encoder/robustness")) == 2
+    models = [*study.models, *(f"{stage}={folder / stage}" for stage in experiment.stages)]
+    amended = convert(study, experiment, tmp_path / "amended" / "trials.parquet", models)
+    before = experiment.model_copy(update={"uses": "preparation"})
+    prepared = convert(study, before, tmp_path / "prepared" / "trials.parquet", models)
+    assert not set(amended) & set(prepared)
+
+
+@pytest.mark.parametrize("stage", StepbackExperiment.stages)
+def test_stepback_resumes_bit_for_bit(
+    study: Study, stepback: tuple[StepbackExperiment, Path], tmp_path: Path, stage: str
+) -> None:
+    experiment, folder = stepback
+    half = experiment.model_copy(update={stage: getattr(experiment, stage).model_copy(update={"steps": 2})})
+    for step in (half, experiment):
+        train(study, step, stage, tmp_path / stage, models=parents(folder, stage))
+    for name in ("model.safetensors", "config.json"):
+        assert (tmp_path / stage / name).read_bytes() == (folder / stage / name).read_bytes(), name
+
+
+def test_stepback_takes_only_models_that_belong_together(
+    study: Study, stepback: tuple[StepbackExperiment, Path], tmp_path: Path
+) -> None:
+    experiment, folder = stepback
+    other = "table" if experiment.preparation.speakers == "reference" else "reference"
+    train(study, stepback_experiment(other), "preparation", tmp_path / "other")
+    wrong = [f"preparation={tmp_path / 'other'}", f"classifier={folder / 'classifier'}"]
+    with pytest.raises(BowerbirdError, match="--models: classifier: its speakers differ from the preparation's"):
+        train(study, experiment, "dual_flow", tmp_path / "wrong", models=wrong)
+    start = str(folder / "preparation")
+    larger = experiment.model_copy(
+        update={"preparation": experiment.preparation.model_copy(update={"start_from": start, "latent": 9})}
+    )
+    with pytest.raises(BowerbirdError, match=r"start_from: .*: its latent is 8, this stage's is 9"):
+        train(study, larger, "preparation", tmp_path / "larger")

@@ -53,6 +53,14 @@ CHANGES = {
         {"experiments": {"qrvc": {"resynthesis": {"variation_dim": 4}}}},
         {"train_stage", "probe_residual", *CONVERTED},
     ),
+    "training: Stepback's preparation": (
+        {"experiments": {"stepback": {"preparation": {"learning_rate": 5.0e-4}}}},
+        {"train_stage", *CONVERTED},
+    ),
+    "training: Stepback's dual flow": (
+        {"experiments": {"stepback": {"dual_flow": {"margin": 0.5}}}},
+        {"train_stage", *CONVERTED},
+    ),
     "training: vocoder": (
         {"experiments": {"vocoder": {"vocoder": {"learning_rate": 3.0e-4}}}},
         {"train_stage", *CONVERTED},
@@ -71,10 +79,12 @@ NUMBERS = {
     "training: Palindromic's converter": {"train_stage": 2, "convert_trials": 1, "score_trials": 3},
     "training: Palindromic's revocoder": {"train_stage": 1, "convert_trials": 1, "score_trials": 3},
     "training: QR-VC": {"train_stage": 1, "convert_trials": 1, "score_trials": 3},
+    "training: Stepback's preparation": {"train_stage": 3, "convert_trials": 1, "score_trials": 3},
+    "training: Stepback's dual flow": {"train_stage": 1, "convert_trials": 1, "score_trials": 3},
     "training: vocoder": {"train_stage": 3, "convert_trials": 3},  # the converter learns through it
     "conversion: one system": {"convert_trials": 1, "score_trials": 3},
-    "conversion: all": {"convert_trials": 5, "score_trials": 15},
-    "evaluation: one judge": {"score_trials": 5},  # intelligibility of five experiments, no other family
+    "conversion: all": {"convert_trials": 6, "score_trials": 18},
+    "evaluation: one judge": {"score_trials": 6},  # intelligibility of six experiments, no other family
 }
 
 

@@ -22,6 +22,7 @@ PURPOSE = {
     "vocoder": "A generator of speech from the features named below.",
     "converter": "The converter of Palindromic VC at nano size, pre-trained on many voices: a study only fine-tunes it.",
     "resynthesis": "QR-VC at nano size, pre-trained on many voices: a study only fine-tunes it, with its own codebook.",
+    "preparation": "Encoder and decoder of Stepback at nano size, after stage 1: its other stages are a study's own.",
 }
 SHOWN = {
     "generator": "generator",

@@ -13,12 +13,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bowerbird.artifacts import BowerbirdError
-from bowerbird.tables import read_identity, read_table
 
 from .checks import Finding, check_run
 from .mending import remove_damaged
 
-__all__ = ["Finding", "audit_residual", "audit_run", "check_run"]
+__all__ = ["Finding", "audit_run", "check_run"]
 
 STATES = ("ok", "corrupt", "missing", "stale", "orphan")
 STAGES = ("corpus", "features", "codebook", "pairs", "training", "conversion", "evaluation", "report")
@@ -62,19 +61,3 @@ def _print_table(root: Path, findings: list[Finding], counts: dict[str, int]) ->
         if finding.state != "ok":
             print(f"{finding.state:8} {finding.path}: {finding.detail}")
     print(f"{root}: " + ", ".join(f"{number} {state}" for state, number in counts.items()))
-
-
-def audit_residual(root: Path = Path("results/demo")) -> int:
-    """Print what each codebook's residual holds: accuracy of linear probes for speaker and phone, in percent."""
-    tables = sorted(root.glob("codebook/*/residual.parquet"))
-    if not tables:
-        raise BowerbirdError(f"{root}: no codebook/*/residual.parquet; make them with: make run ARGS=codebook")
-    print("linear probes, fitted on two thirds of each utterance, tested on the rest (percent right; c: chance)")
-    print(f"{'codebook':14} {'K':>6} {'|R|/|S|':>8}  " + "  ".join(f"{name:>14}" for name in ("speaker", "phone")))
-    for path in tables:
-        table, facts = read_table(path), read_identity(path)["facts"]
-        print(f"{path.parent.name:14} {facts['codes']:6d} {facts['residual_energy'] ** 0.5:8.3f}")
-        for name, rows in table.groupby("representation", sort=False):
-            cells = {r.target: f"{100 * r.accuracy:5.1f} (c {100 * r.chance:4.1f})" for r in rows.itertuples()}
-            print(f"  {name:28}  " + "  ".join(f"{cells.get(t, '-'):>14}" for t in ("speaker", "phone")))
-    return 0

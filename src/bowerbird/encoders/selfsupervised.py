@@ -36,7 +36,7 @@ from bowerbird.artifacts import BowerbirdError, file_sha256
 from bowerbird.audio import SAMPLE_RATE
 from bowerbird.config import FeaturesConfig, bundled
 
-from .spectral import LOG_MEL, Definition, LogMelEncoder, load_log_mel
+from .spectral import SPECTRA, Definition, SpectralEncoder, load_spectral
 
 logger = logging.getLogger(__name__)
 MODEL_TYPES = ("wavlm", "hubert", "wav2vec2")
@@ -130,9 +130,9 @@ class FeatureExtractor:
         self.options, self.device, self.key = options, torch.device(device), key
         self.dtype = forward_dtype(options.precision, self.device, key)
         self.checkpoint: Checkpoint | Definition
-        self.encoder: SelfSupervisedEncoder | LogMelEncoder
-        if options.encoder == LOG_MEL:
-            self.checkpoint, self.encoder = Definition(), load_log_mel().to(self.device)
+        self.encoder: SelfSupervisedEncoder | SpectralEncoder
+        if options.encoder in SPECTRA:
+            self.checkpoint, self.encoder = Definition(options.encoder), load_spectral(options.encoder).to(self.device)
         else:
             self.checkpoint = find_checkpoint(options.encoder, options.revision, key)
             self.encoder = load_encoder(self.checkpoint, options.layer, key).to(self.device)
@@ -168,7 +168,7 @@ class FeatureExtractor:
     @property
     def margin(self) -> int:
         """Zeros added at each end: 0, or enough that frame i is centred on samples 320 i to 320 (i + 1)."""
-        if self.options.padding != "centre" or self.options.encoder == LOG_MEL:  # a spectrogram's frames are centred
+        if self.options.padding != "centre" or self.options.encoder in SPECTRA:  # a spectrogram's frames are centred
             return 0
         return (self.encoder.receptive_field - self.encoder.hop) // 2
 

@@ -85,6 +85,16 @@ class Ge2e(nn.Module):
         return torch.stack(embeddings), [torch.stack(maps)]
 
 
+def embed_voices(judge: nn.Module, waves: Sequence[Tensor]) -> Tensor:
+    """Waves ``(samples,)`` to unit vectors ``(n, dim)`` of a frozen verifier, without gradients; partials in one batch."""
+    with torch.no_grad(), torch.autocast(waves[0].device.type, enabled=False):
+        if not isinstance(judge, Ge2e):
+            return F.normalize(torch.cat([judge.judge(wave[None].float())[0] for wave in waves]), dim=1)
+        partials = [judge._partials(raise_volume(wave.float())) for wave in waves]
+        embeddings = judge(torch.cat(partials)).split([len(p) for p in partials])
+        return F.normalize(torch.stack([e.mean(dim=0) for e in embeddings]), dim=1)
+
+
 def raise_volume(wave: Tensor) -> Tensor:
     """Scale quiet speech up to -30 dBFS; louder speech stays."""
     level = wave.square().mean().clamp_min(1e-16).sqrt()
@@ -169,9 +179,11 @@ def load_speaker_judge(spec: str) -> nn.Module:
     """A frozen verifier for speaker losses: ``judge(waves)`` gives embeddings and hidden maps, differentiably.
 
     ``ge2e`` is the model inside the resemblyzer package; anything else is a folder or hub id of ECAPA-TDNN weights in
-    speechbrain's format.
+    speechbrain's format. Random numbers are left as they were: the weights drawn before the real ones are read must not
+    change those of a model that is built next.
     """
-    return load_verifier("resemblyzer").model if spec == "ge2e" else load_ecapa(spec)
+    with torch.random.fork_rng(devices=[]):
+        return load_verifier("resemblyzer").model if spec == "ge2e" else load_ecapa(spec)
 
 
 def resemblyzer_weights() -> Path:

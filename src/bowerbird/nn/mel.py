@@ -40,7 +40,46 @@ class LogMel(nn.Module):
             pad = (self.n_fft - self.hop) // 2
             padded = F.pad(wave.float().unsqueeze(1), (pad, pad), mode="reflect").squeeze(1)
             magnitude = stft_magnitude(padded, self.n_fft, self.hop, self.win, self.window, center=False)
-            return (magnitude.transpose(1, 2) @ self.bank).clamp_min(self.floor).log()
+            return self.bands(magnitude.transpose(1, 2)).clamp_min(self.floor).log()
+
+    def bands(self, magnitude: Tensor) -> Tensor:
+        """Magnitudes ``(batch, frames, n_fft / 2 + 1)`` to ``(batch, frames, bands)``."""
+        return magnitude @ self.bank
+
+
+class LogMagnitude(LogMel):
+    """The same spectrogram, before the mel bank: 513 bins. Invertible but for the phase (`griffin_lim`)."""
+
+    def bands(self, magnitude: Tensor) -> Tensor:
+        return magnitude
+
+
+def griffin_lim(
+    log_magnitude: Tensor, iterations: int = 60, momentum: float = 0.99, n_fft: int = 1024, hop: int = 320
+) -> Tensor:
+    """`LogMagnitude` ``(frames, n_fft / 2 + 1)`` back to a wave ``(320 * frames,)``.
+
+    Griffin and Lim 1984, with momentum (Perraudin et al. 2013). Phases start at random from a fixed seed.
+    """
+    magnitude = log_magnitude.float().exp()
+    window = torch.hann_window(n_fft, device=magnitude.device)
+    length = n_fft + hop * (len(magnitude) - 1)
+
+    def overlapped(frames: Tensor) -> Tensor:  # (frames, n_fft) to (length,)
+        return F.fold(frames.T[None], (1, length), (1, n_fft), stride=(1, hop)).flatten()
+
+    weight = overlapped(window.square().expand(len(magnitude), -1)).clamp_min(1.0e-3)
+    generator = torch.Generator().manual_seed(0)
+    phase = torch.rand(magnitude.shape, generator=generator).to(magnitude.device) * 2 * torch.pi
+    spectrum, before = torch.polar(magnitude, phase), torch.zeros_like(magnitude, dtype=torch.complex64)
+    wave = torch.zeros(length, device=magnitude.device)
+    for _ in range(iterations + 1):
+        wave = overlapped(torch.fft.irfft(spectrum, n_fft) * window) / weight
+        consistent = torch.fft.rfft(wave.unfold(0, n_fft, hop) * window)
+        moved = consistent + momentum * (consistent - before)
+        spectrum, before = torch.polar(magnitude, moved.angle()), consistent
+    edge = (n_fft - hop) // 2  # what LogMel reflects at either end
+    return wave[edge : len(wave) - edge]
 
 
 def stft_magnitude(wave: Tensor, n_fft: int, hop: int, win: int, window: Tensor, center: bool = True) -> Tensor:

@@ -68,6 +68,7 @@ class DataNeeds:
     pairs: bool = False  # pairs must be given (where not, they may be)
     prompt_frames: tuple[int, int] | None = None  # other speech of the speaker, of a length drawn from this range
     same_speaker_pairs: bool = False  # pairs, where given, must be of one speaker
+    speakers: bool = False  # whose speech it is, as a number
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class Batch:
     prompt: Tensor | None = None  # (batch, prompt, dim) float32: other speech of the same speaker, zero-padded
     prompt_frames: Tensor | None = None  # (batch,) int64: how much of it is speech
     prompt_audio: Tensor | None = None  # (batch, 320 * prompt) float32
+    speaker: Tensor | None = None  # (batch,) int64: place in `StageInputs.speakers`; -1: not of the training split
     chance: Tensor | None = None  # (batch,) in [0, 1): for a choice of the stage's own; None in validation
 
     def to(self, device: torch.device) -> Batch:
@@ -108,6 +110,7 @@ class StageInputs:
     features: Mapping[str, Any] = field(default_factory=dict)  # identity of the features: encoder, layer ...
     models: Mapping[str, Path] = field(default_factory=dict)  # model folders by role
     codebook: Path | None = None
+    speakers: tuple[str, ...] = ()  # of the training split, in order
 
 
 class TrainingStage(ABC):
@@ -122,7 +125,9 @@ class TrainingStage(ABC):
     """
 
     modules: dict[str, nn.Module]  # every module with weights, frozen ones too
-    optimizers: dict[str, torch.optim.Optimizer]
+    optimizers: dict[
+        str, torch.optim.Optimizer
+    ]  # a group's "rate" (1 where it has none) is a factor of its learning rate
 
     @classmethod
     @abstractmethod

@@ -130,7 +130,8 @@ def _trainer(job: Job, settings: TrainingConfig, processes: Processes) -> Traine
     data = StageData(kind.data_needs(options), files["manifest"][0], **{role: files[role] for role in roles})
     facts = read_identity(files["features"][0].with_suffix(".parquet")).get("params", {})
     torch.manual_seed(options.seed)
-    stage = kind.build(options, StageInputs(data.feature_dim, facts, job.models, *files["codebook"]))
+    inputs = StageInputs(data.feature_dim, facts, job.models, *files["codebook"], speakers=data.speakers)
+    stage = kind.build(options, inputs)
     batches = _batches(job, data, processes)
     validation = _validation_batches(data) if processes.is_first else []
     recipe = job.recipe

@@ -63,6 +63,11 @@ class StageData:
             self.pairs.must_be_of_same_speaker()
         listed = read_table(manifest, ["utt_id", "speaker", "split"]).set_index("utt_id")
         self._split, self._speaker = listed["split"].to_dict(), listed["speaker"].to_dict()
+        training = {
+            s for utt_id, s in self._speaker.items() if self._split[utt_id] == "train" and utt_id in self.features
+        }
+        self.speakers = tuple(sorted(training))
+        self._number = {name: number for number, name in enumerate(self.speakers)}
         self._utterances: dict[tuple[str, str], list[str]] = {}  # of (split, speaker), with all that a prompt needs
         if needs.prompt_frames:
             for utt_id in self.features.lengths():
@@ -103,6 +108,8 @@ class StageData:
             tensors["retrieved"] = torch.from_numpy(self.pairs.crop(item.utt_id, variant, start, stop))
         if self.units is not None:
             tensors["units"] = torch.from_numpy(self.units[item.utt_id][start:stop].astype(np.int64))
+        if self.needs.speakers:
+            tensors["speaker"] = torch.tensor(self._number.get(self._speaker[item.utt_id], -1))
         return tensors
 
     def prompt(self, item: Item, start: int, stop: int, length: int, chances: Sequence[float]) -> dict[str, Tensor]:

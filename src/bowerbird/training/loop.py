@@ -100,7 +100,7 @@ class Trainer:
         optimizer = self.stage.optimizers[update]
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         for group in optimizer.param_groups:
-            group["lr"] = self.stage.learning_rate(step)
+            group["lr"] = self.stage.learning_rate(step) * group.get("rate", 1.0)
         optimizer.zero_grad(set_to_none=True)
         sums: dict[str, Tensor] = {}
         with self._only(update):
