@@ -18,6 +18,7 @@ SYSTEMS: dict[str, tuple[str, str]] = {
     "knnvc": ("knnvc", "KnnVC"),
     "palindromic": ("palindromic", "Palindromic"),
     "qrvc": ("qrvc", "QrVC"),
+    "takin": ("takin", "TakinVC"),
     "vocoder": ("vocoder", "VocoderSystem"),
     "anchor": ("anchor", "Anchor"),
 }
