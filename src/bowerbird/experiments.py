@@ -174,7 +174,10 @@ class HybridContent(Section):
 
 
 class ContentStage(HybridContent, GanStage):
-    """Takin-VC, stage 1: the content encoder with a decoder of waveforms, as a codec; the decoder is for training only."""
+    """Takin-VC, stage 1: the content encoder with a decoder of waveforms, as a codec; the decoder is for training only.
+
+    `start_from` starts the decoder.
+    """
 
     generator: Literal["hifigan", "hifigan-nano", "vocos-nano", "sourcefilter-nano"] = Field(
         "hifigan", description="the decoder; all but hifigan train on two cores"

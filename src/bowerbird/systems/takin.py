@@ -196,9 +196,9 @@ class ContentTraining(VocoderTraining):
     """Stage 1: the content encoder as a codec. The decoder makes the wave of c and the voice print, and is left behind."""
 
     def __init__(self, options: ContentStage, inputs: StageInputs) -> None:
+        self.content_config = content_config(options, inputs)
         super().__init__(options, replace(inputs, feature_dim=options.content_dim))
         self.weights = replace(self.weights, commitment=options.vq_weight)
-        self.content_config = content_config(options, inputs)
         self.content = HybridContent(**self.content_config)
         voice_dim = inputs.others.get("voices", {}).get("dim", 0)
         self.voice = nn.Linear(voice_dim, options.content_dim) if voice_dim else None
@@ -229,7 +229,7 @@ class ContentTraining(VocoderTraining):
         return self.content
 
     def architecture(self) -> dict[str, Any]:
-        return {"system": "takin", "stage": "content", **self.content_config, "features": dict(self.inputs.features)}
+        return {**super().architecture(), "system": "takin", **self.content_config}
 
 
 def content_config(options: ContentStage | FlowStage, inputs: StageInputs) -> dict[str, Any]:
