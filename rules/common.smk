@@ -63,7 +63,7 @@ def local_file(spec, name):
 
 def encoder_files(spec):
     """What a local encoder is made of: configuration and weights, in one file or several."""
-    folder = Path(bundled(spec))
+    folder = Path(bundled(spec.removeprefix("phonetic:").removeprefix("voice-print:")))
     patterns = ("*.json", "*.safetensors", "pytorch_model*.bin")
     return sorted(str(path) for pattern in patterns for path in folder.glob(pattern))
 
@@ -128,6 +128,9 @@ def artifact_inputs(experiment_name, artifacts):
     for artifact in artifacts:
         if artifact == "features":
             files["features"] = PATHS.all_shards("features", experiment.features)
+        elif artifact.rstrip("?") in OTHERS:
+            if variant := getattr(experiment, artifact.rstrip("?")):
+                files[artifact.rstrip("?")] = PATHS.all_shards("features", variant)
         elif artifact == "audio":
             files["audio"] = PATHS.all_shards("audio")
         elif artifact == "pairs" or (artifact == "pairs?" and experiment.pairs):
@@ -147,6 +150,8 @@ def artifact_inputs(experiment_name, artifacts):
     }
 
 
+# Variants of `features` that an experiment names besides its features.
+OTHERS = ("mels", "phones", "voices")
 ROLES = (
     "features",
     "audio",
@@ -164,7 +169,7 @@ def artifact_flags(wildcards, input):
     words, models = [], []
     for role, files in input.items():
         files = [files] if isinstance(files, str) else list(files)
-        if role in ("features", "audio", "pairs", "units", "codebook"):
+        if role in ("features", "audio", "pairs", "units", "codebook", *OTHERS):
             words += [f"--{role}", *files]
         elif role not in ROLES:
             models.append(f"{role}={Path(files[0]).parent}")

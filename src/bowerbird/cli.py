@@ -62,7 +62,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "pairs-quality": ("bowerbird.pairs", "print_quality", "content agreement of retrieved frames, as a table"),
     "audit-residual": ("bowerbird.audit.probes", "audit_residual", "what the codebooks' residuals hold, as a table"),
     "audit-leakage": (
-        "bowerbird.audit",
+        "bowerbird.audit.probes",
         "audit_leakage",
         "how much of the speaker Stepback's content keeps, as a table",
     ),

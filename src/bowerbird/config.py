@@ -74,13 +74,18 @@ class CorpusConfig(Section):
         return self
 
 
+PHONETIC, VOICE_PRINT = "phonetic:", "voice-print:"  # before the name of an encoder of another kind
+
+
 class FeaturesConfig(Section):
     """Self-supervised features of one layer (WavLM, HuBERT, wav2vec 2.0)."""
 
     encoder: str = Field(
         "bundled:nano-encoder",
-        description="hub id, local directory, bundled:nano-encoder, or a spectrogram (layer: 0): log-mel, 80 bands; "
-        "log-magnitude, 513 bins",
+        description="hub id, local directory, bundled:nano-encoder; a spectrogram (layer: 0): log-mel, 80 bands, or "
+        "log-magnitude, 513 bins; "
+        "phonetic:NAME: phone posteriors of bundled:nano-phones or a CTC model, hidden states of Whisper's encoder; "
+        "voice-print:ge2e, or voice-print:NAME of an ECAPA-TDNN: one row an utterance, of its first max_window_s seconds",
     )
     revision: str = Field("", description="commit of a hub id; pin it for published work")
     layer: int = Field(3, ge=0, description="transformer layer whose output is kept; 0 is its input")
@@ -276,10 +281,11 @@ class Config(Section):
             for name, section in getattr(self, kind).items():
                 _must_be_defined(f"{kind}.{name}.features", section.features, "features", self.features)
         for name, experiment in self.experiments.items():
-            for field, owner in (("features", self.features), ("codebook", self.codebook), ("pairs", self.pairs)):
-                value = getattr(experiment, field, "")
+            owners = {"codebook": "codebook", "pairs": "pairs"}
+            for field in ("features", "codebook", "pairs", "mels", "phones", "voices"):
+                value, owner = getattr(experiment, field, ""), owners.get(field, "features")
                 if value:
-                    _must_be_defined(f"experiments.{name}.{field}", value, field, owner)
+                    _must_be_defined(f"experiments.{name}.{field}", value, owner, getattr(self, owner))
             vocoder = getattr(experiment, "vocoder", "")
             if isinstance(vocoder, str) and vocoder and not vocoder.startswith("bundled:"):
                 _must_be_defined(f"experiments.{name}.vocoder", vocoder, "experiments", self.experiments)

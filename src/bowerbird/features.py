@@ -19,6 +19,7 @@ from bowerbird import store
 from bowerbird.artifacts import Identity, RunRecord, atomic_path, inputs_digest
 from bowerbird.audio import SAMPLE_RATE, int16_to_float
 from bowerbird.config import FeaturesConfig, RuntimeConfig
+from bowerbird.encoders.extractors import VoicePrintExtractor, open_extractor
 from bowerbird.encoders.selfsupervised import FeatureExtractor
 from bowerbird.nn.neighbours import pick_device
 from bowerbird.tables import Shards, ShardWriter
@@ -36,7 +37,7 @@ def extract_features(audio: Path, output: Path, options: FeaturesConfig, runtime
     nothing but the parameters; on a GPU they are batched by length and agree with that within a tolerance.
     """
     device = pick_device(runtime.device)
-    extractor = FeatureExtractor(options, device, key=f"features.{output.parent.name}", batch_s=runtime.batch_s)
+    extractor = open_extractor(options, device, key=f"features.{output.parent.name}", batch_s=runtime.batch_s)
     shards = Shards([audio], length="num_samples")
     identity = Identity("features", VERSION, extractor.identity_params(), {"audio": inputs_digest([audio])})
     parts = output.parent / f".partial-{output.stem}-{identity.hash}"
@@ -62,7 +63,7 @@ def extract_features(audio: Path, output: Path, options: FeaturesConfig, runtime
 
 
 def features_by_parts(
-    extractor: FeatureExtractor, shards: Shards, folder: Path, runtime: RuntimeConfig
+    extractor: FeatureExtractor | VoicePrintExtractor, shards: Shards, folder: Path, runtime: RuntimeConfig
 ) -> Iterator[tuple[str, np.ndarray]]:
     """(utterance, features) in the shard's order: read back where it was done before, computed and kept where not."""
     chunks = list(split_into_chunks(shards))
@@ -114,7 +115,9 @@ def split_into_chunks(shards: Shards) -> Iterator[list[str]]:
         yield chunk
 
 
-def compute(extractor: FeatureExtractor, shards: Shards, names: list[str], threads: int) -> list[np.ndarray]:
+def compute(
+    extractor: FeatureExtractor | VoicePrintExtractor, shards: Shards, names: list[str], threads: int
+) -> list[np.ndarray]:
     """Features of some utterances, in their order.
 
     On the CPU `threads` utterances are under way at a time, each on one thread: with more, sums would be taken in

@@ -19,7 +19,7 @@ def show_config(files: list[Path] = _DEFAULT) -> None:
 def check_config(files: list[Path] = _DEFAULT) -> None:
     """Check names, types, ranges and references of the merged ``files``; one line a mistake."""
     config = load_config(files)
-    trained = sum(len(e.stages) - len(e.reuse) for e in config.experiments.values())
+    trained = sum(stage not in e.reuse for e in config.experiments.values() for stage in e.stages)
     print(
         f"run {config.run!r}: {len(config.features)} features, {len(config.codebook)} codebooks, "
         f"{len(config.pairs)} pairs, "

@@ -27,10 +27,15 @@ def test_full_size_over_each_corpus_is_of_the_papers_sizes(corpus: str) -> None:
     folder = ROOT / "workflow" / "presets"
     config = study(folder / f"{corpus}.yaml", folder / "wavlm-large.yaml")
     assert config.run == corpus
-    assert set(config.features) == {"wavlm-l6", "mel"}
+    assert set(config.features) == {"wavlm-l6", "mel", "phones", "voice"}
     converter = config.experiments["palindromic"].converter
     assert (converter.layers, converter.heads, converter.width, converter.feedforward) == (6, 16, 1024, 4096)
     assert config.experiments["qrvc"].resynthesis.generator == "hifigan-1024"
+    flow, content = config.experiments["takin"].flow, config.experiments["takin"].content
+    assert (content.codes, content.code_dim, content.vq_weight) == (8200, 1024, 0.01)
+    assert (flow.context_layers, flow.heads, flow.context_width, flow.memory_layers) == (6, 8, 1024, 4)
+    assert (flow.layers, flow.blocks, flow.width) == (10, 3, 1280)
+    assert config.experiments["bigvgan"].vocoder.generator == "bigvgan-base"
     assert not any("nano" in str(experiment.model_dump()) for experiment in config.experiments.values())
 
 

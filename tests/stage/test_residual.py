@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bowerbird.artifacts import BowerbirdError, Identity, RunRecord
-from bowerbird.audit import audit_residual
+from bowerbird.audit.probes import audit_residual
 from bowerbird.codebook import Codebook
 from bowerbird.codebook.residual import Part, probe, probe_residual
 from bowerbird.config import RuntimeConfig

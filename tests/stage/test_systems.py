@@ -12,15 +12,23 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from bowerbird.artifacts import BowerbirdError, Identity
+from bowerbird.artifacts import BowerbirdError, Identity, RunRecord
 from bowerbird.codebook import fit_codebook
-from bowerbird.config import CodebookConfig, ConversionConfig, PairsConfig, RuntimeConfig, TrainingConfig
+from bowerbird.config import (
+    CodebookConfig,
+    ConversionConfig,
+    FeaturesConfig,
+    PairsConfig,
+    RuntimeConfig,
+    TrainingConfig,
+)
 from bowerbird.conversion import convert_trials
-from bowerbird.experiments import PalindromicExperiment, QrvcExperiment, StepbackExperiment
+from bowerbird.experiments import PalindromicExperiment, QrvcExperiment, StepbackExperiment, TakinExperiment
+from bowerbird.features import extract_features
 from bowerbird.pairs import search_pairs
-from bowerbird.tables import MANIFEST, read_table, write_table
+from bowerbird.tables import MANIFEST, Shards, ShardWriter, read_table, write_table
 from bowerbird.training import train_stage
-from speech import Study, make_study
+from speech import Study, make_study, make_vocoder
 
 CPU = RuntimeConfig(device="cpu")
 LENGTHS = {"steps": 4, "batch_size": 2, "valid_every": 2}
@@ -32,9 +40,6 @@ REVOCODER = {
     **LENGTHS, "generator": "vocos-nano", "segment_frames": 10, "context_frames": 20, "prompt_min_s": 0.2,
     "prompt_max_s": 0.8,
 }  # fmt: skip
-SPECTROGRAM = {**LENGTHS, "segment_frames": 32, "reference_s": 0.5}
-PREPARATION = {**SPECTROGRAM, "channels": 16, "latent": 8, "bank": 2, "bank_channels": 4, "speaker_dim": 8}
-DUAL_FLOW = {**SPECTROGRAM, "robustness_every": 2, "conversion_ramp": 1, "amendment_ramp": 1}
 RESYNTHESIS = {**LENGTHS, "generator": "vocos-nano", "segment_frames": 10, "context_frames": 20, "variation_dim": 2}
 
 
@@ -76,9 +81,9 @@ def palindromic(study: Study, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return experiment, folder
 
 
-def convert(study: Study, experiment: Any, output: Path, models: list[str]) -> list[str]:
+def convert(study: Study, experiment: Any, output: Path, models: list[str], **inputs: Any) -> list[str]:
     convert_trials(study.manifest, study.trials, study.audio, output, experiment, study.features, models=models,
-                   options=ConversionConfig(), runtime=CPU)  # fmt: skip
+                   options=ConversionConfig(), runtime=CPU, **inputs)  # fmt: skip
     table = read_table(output)
     assert set(table["status"]) == {"ok"}, list(table["error"])
     return list(table["sha256"])
@@ -170,6 +175,119 @@ def test_a_converter_can_start_from_another_of_its_kind_only(
     other = PalindromicExperiment(converter={**CONVERTER, "width": 32, "start_from": start})
     with pytest.raises(BowerbirdError, match=r"converter\.start_from: .*: its width is 16, this stage's is 32"):
         train(study, other, "converter", tmp_path / "other", pairs=pairs(study), models=study.models)
+
+
+SPECTROGRAM = {**LENGTHS, "segment_frames": 32, "reference_s": 0.5}
+PREPARATION = {**SPECTROGRAM, "channels": 16, "latent": 8, "bank": 2, "bank_channels": 4, "speaker_dim": 8}
+DUAL_FLOW = {**SPECTROGRAM, "robustness_every": 2, "conversion_ramp": 1, "amendment_ramp": 1}
+
+
+# --------------------------------------------------------------------------------------------------------------- Takin-VC
+CONTENT = {
+    **LENGTHS, "codes": 8, "code_dim": 8, "content_dim": 12, "generator": "vocos-nano", "segment_frames": 20,
+    "adversarial_from": 2,
+}  # fmt: skip
+FLOW = {
+    **LENGTHS, "codes": 8, "code_dim": 8, "content_dim": 12, "context_layers": 1, "context_width": 16, "heads": 2,
+    "memory_layers": 1, "memory_width": 16, "width": 16, "layers": 4, "blocks": 1, "segment_frames": 20,
+    "prompt_min_s": 0.2, "prompt_max_s": 0.8, "lr_warmup": 0,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def streams(study: Study, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+    """What Takin-VC reads besides: mels and voice prints by the real stage, phones by chance and a frame short."""
+    root = tmp_path_factory.mktemp("streams")
+    paths = {role: [root / role / "shard-0000.npy"] for role in ("mels", "phones", "voices")}
+    encoders = {
+        "mels": FeaturesConfig(encoder="log-mel", layer=0),
+        "voices": FeaturesConfig(encoder="voice-print:ge2e", layer=0),
+    }
+    for role, options in encoders.items():
+        extract_features(study.audio[0], paths[role][0], options, CPU)
+    rng = np.random.default_rng(1)
+    with ShardWriter(paths["phones"][0], "float16", (5,)) as writer:
+        for utt_id, frames in Shards(study.features).lengths().items():
+            writer.add(utt_id, rng.random((frames - 1, 5)).astype(np.float16))
+        writer.close(Identity("fixture", 1, {}), RunRecord())
+    return paths
+
+
+@pytest.fixture(scope="module")
+def takin(
+    study: Study, streams: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[TakinExperiment, Path]:
+    experiment = TakinExperiment(content=CONTENT, flow=FLOW, sampling_steps=2)
+    folder = tmp_path_factory.mktemp("takin")
+    heard = {role: streams[role] for role in ("phones", "voices")}
+    train(study, experiment, "content", folder / "content", **heard)
+    train(study, experiment, "flow", folder / "flow", **streams, models=[f"content={folder / 'content'}"])
+    return experiment, folder
+
+
+def test_takin_trains_both_stages_and_converts(
+    study: Study, takin: tuple[TakinExperiment, Path], streams: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    experiment, folder = takin
+    assert len(losses(folder / "content", "generator/adversarial")) > 0
+    assert len(losses(folder / "flow", "model/commitment")) > 0
+    models = [f"flow={folder / 'flow'}", f"vocoder={make_vocoder(tmp_path / 'mels', 80)}"]
+    results = {}
+    for name, values in {
+        "plain": {}, "again": {}, "steps": {"sampling_steps": 4}, "midpoint": {"sampler": "midpoint"}, "no guidance": {"guidance": 0.0},
+        "reference": {"reference_s": 0.5}, "seed": {"seed": 1},
+    }.items():  # fmt: skip
+        changed = experiment.model_copy(update=values)
+        output = tmp_path / name / "trials.parquet"
+        results[name] = convert(study, changed, output, models, phones=streams["phones"])
+    assert results.pop("again") == results["plain"]
+    assert len({sha for one in results.values() for sha in one}) == 3 * len(results)
+
+
+def test_takin_has_no_use_for_a_vocoder_of_other_features(
+    study: Study, takin: tuple[TakinExperiment, Path], streams: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    experiment, folder = takin
+    with pytest.raises(BowerbirdError, match="it reads features of 16 dimensions, the flow makes mels of 80 bands"):
+        convert(
+            study,
+            experiment,
+            tmp_path / "t.parquet",
+            [f"flow={folder / 'flow'}", *study.models],
+            phones=streams["phones"],
+        )
+
+
+@pytest.mark.parametrize("stage", ["content", "flow"])
+def test_takin_resumes_bit_for_bit(
+    study: Study, takin: tuple[TakinExperiment, Path], streams: dict[str, list[Path]], tmp_path: Path, stage: str
+) -> None:
+    """Two steps, then up to four, as the four of one go; the codebook's averages go on too."""
+    experiment, folder = takin
+    half = experiment.model_copy(update={stage: getattr(experiment, stage).model_copy(update={"steps": 2})})
+    heard = {role: paths for role, paths in streams.items() if stage == "flow" or role != "mels"}
+    models = [f"content={folder / 'content'}"] if stage == "flow" else []
+    for step in (half, experiment):
+        train(study, step, stage, tmp_path / stage, **heard, models=models)
+    for name in ("model.safetensors", "config.json"):
+        assert (tmp_path / stage / name).read_bytes() == (folder / stage / name).read_bytes(), name
+
+
+def test_takin_joint_training_starts_from_another_of_its_kind_only(
+    study: Study, takin: tuple[TakinExperiment, Path], streams: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    start = str(takin[1] / "flow")
+    one = {**FLOW, "steps": 1, "learning_rate": 1e-12, "start_from": start}
+    joint = TakinExperiment(training="joint", flow=one)
+    train(study, joint, "flow", tmp_path / "warm", **streams)
+    ours, theirs = (load_file(path / "model.safetensors") for path in (tmp_path / "warm", takin[1] / "flow"))
+    moving = ("usage", "sums", "centroids")
+    assert all(np.allclose(ours[n], theirs[n], atol=1e-6) for n in theirs if not n.endswith(moving))
+    other = TakinExperiment(training="joint", voices="", flow=one)
+    with pytest.raises(BowerbirdError, match=r"flow.start_from: .*: its voice_dim is 256, this stage's is 0"):
+        train(study, other, "flow", tmp_path / "other", mels=streams["mels"], phones=streams["phones"])
+    with pytest.raises(BowerbirdError, match="--mels: missing: this stage trains on it"):
+        train(study, joint, "flow", tmp_path / "none", phones=streams["phones"])
 
 
 # ------------------------------------------------------------------------------------------------------------- Stepback

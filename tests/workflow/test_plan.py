@@ -65,6 +65,12 @@ CHANGES = {
         {"experiments": {"vocoder": {"vocoder": {"learning_rate": 3.0e-4}}}},
         {"train_stage", *CONVERTED},
     ),
+    "training: Takin-VC's content encoder": (
+        {"experiments": {"takin": {"content": {"learning_rate": 5.0e-4}}}},
+        {"train_stage", *CONVERTED},
+    ),
+    "training: Takin-VC's flow": ({"experiments": {"takin": {"flow": {"learning_rate": 5.0e-4}}}}, {"train_stage", *CONVERTED}),
+    "conversion: Takin-VC's sampler": ({"experiments": {"takin": {"sampling_steps": 3}}}, CONVERTED),
     "conversion: one system": ({"experiments": {"knnvc": {"k": 3}}}, CONVERTED),
     "conversion: all": ({"conversion": {"loudness": "none"}}, CONVERTED),
     "evaluation: one judge": ({"evaluation": {"normalizer": "whisper-basic"}}, {"score_trials", *SCORES}),
@@ -74,13 +80,16 @@ CHANGES = {
 
 NUMBERS = {
     "codebook: fit": {"fit_codebook": 1, "assign_units": 2, "train_stage": 1, "convert_trials": 1},  # QR-VC's
-    "features": {"extract_features": 2, "convert_trials": 4},  # not the ground truth: it reads no features
+    "features": {"extract_features": 2, "convert_trials": 5},  # not the ground truth: it reads no features
     "pairs": {"train_stage": 2, "convert_trials": 1},  # Palindromic's converter and revocoder
     "training: Palindromic's converter": {"train_stage": 2, "convert_trials": 1, "score_trials": 3},
     "training: Palindromic's revocoder": {"train_stage": 1, "convert_trials": 1, "score_trials": 3},
     "training: QR-VC": {"train_stage": 1, "convert_trials": 1, "score_trials": 3},
     "training: Stepback's preparation": {"train_stage": 3, "convert_trials": 1, "score_trials": 3},
     "training: Stepback's dual flow": {"train_stage": 1, "convert_trials": 1, "score_trials": 3},
+    "training: Takin-VC's content encoder": {"train_stage": 2, "convert_trials": 1, "score_trials": 3},
+    "training: Takin-VC's flow": {"train_stage": 1, "convert_trials": 1, "score_trials": 3},
+    "conversion: Takin-VC's sampler": {"convert_trials": 1, "score_trials": 3},
     "training: vocoder": {"train_stage": 3, "convert_trials": 3},  # the converter learns through it
     "conversion: one system": {"convert_trials": 1, "score_trials": 3},
     "conversion: all": {"convert_trials": 6, "score_trials": 18},

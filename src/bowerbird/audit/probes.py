@@ -36,7 +36,7 @@ def audit_leakage(root: Path = Path("results/demo"), speakers: int = 40, utteran
 
     config = load_config([root / "config.yaml"])
     layout = Layout(root, config.corpus.num_shards)
-    rows = []
+    rows: list[tuple[str, Path, list[Path]]] = []
     for name, experiment in config.experiments.items():
         if experiment.system != "stepback":
             continue

@@ -127,6 +127,7 @@ class SystemRecipe:
     experiment: Any
     features: FeaturesConfig | None
     models: dict[str, Path]
+    phones: FeaturesConfig | None = None
 
 
 def plan_system(system: str, run: Path | None, name: str) -> SystemRecipe:
@@ -147,7 +148,8 @@ def plan_system(system: str, run: Path | None, name: str) -> SystemRecipe:
         if not path.exists():
             raise BowerbirdError(f"--experiment: {key}: its {role} is not trained yet: {path} is missing")
     reads_features = "features" in chosen.converts_with
-    return SystemRecipe(chosen, config.features[chosen.features] if reads_features else None, models)
+    phones = config.features[chosen.phones] if "phones?" in chosen.converts_with and chosen.phones else None
+    return SystemRecipe(chosen, config.features[chosen.features] if reads_features else None, models, phones)
 
 
 def choose_experiment(config: Config, run: Path, system: str, name: str) -> str:
@@ -198,15 +200,18 @@ class Converter:
     options: ConversionConfig
     system: System
     extractor: FeatureExtractor | None
+    phonetic: FeatureExtractor | None = None
 
     @classmethod
     def load(cls, recipe: SystemRecipe, options: ConversionConfig, device: torch.device) -> Converter:
         system = load_chunked(recipe.experiment, recipe.models, device, options.max_chunk_s)
-        return cls(recipe, options, system, load_extractor(recipe.features, device) if recipe.features else None)
+        extractors = (load_extractor(o, device) if o else None for o in (recipe.features, recipe.phones))
+        return cls(recipe, options, system, *extractors)
 
     def utterance(self, name: str, wave: np.ndarray) -> Utterance:
         """A recording with the features the system wants."""
-        return Utterance(name, torch.from_numpy(wave), self.extractor.extract(wave) if self.extractor else None)
+        features, phones = (e.extract(wave) if e else None for e in (self.extractor, self.phonetic))
+        return Utterance(name, torch.from_numpy(wave), features, phones)
 
     def convert_file(self, path: Path, target: Path, voice: list[Utterance], inputs: dict[str, str]) -> None:
         """Convert one recording and write it."""
@@ -218,6 +223,8 @@ class Converter:
         params = {**json.loads(conversion_params(self.recipe.experiment)), **self.options.model_dump()}
         if self.recipe.features is not None and self.extractor is not None:
             params["features"] = {**self.recipe.features.model_dump(), **self.extractor.describe()}
+        if self.recipe.phones is not None and self.phonetic is not None:
+            params["phones"] = {**self.recipe.phones.model_dump(), **self.phonetic.describe()}
         identity = Identity("conversion", VERSION, params, {"source": inputs_digest([path]), **inputs})
         write_conversion(target, loud, self.recipe.experiment.system, identity.hash)
         logger.info(

@@ -57,6 +57,7 @@ def convert_trials(
     output: Path,
     experiment: Experiment,
     features: list[Path] = [],  # noqa: B006 - read only
+    phones: list[Path] = [],  # noqa: B006 - read only
     codebook: Path | None = None,
     models: list[str] = [],  # noqa: B006 - read only
     options: ConversionConfig = ConversionConfig(),  # noqa: B008 - frozen
@@ -71,8 +72,9 @@ def convert_trials(
     device = pick_device(runtime.device)
     folders = parse_models(models) | ({"codebook": codebook} if codebook else {})
     inputs = {"audio": inputs_digest(audio), **model_inputs(folders)}
-    if features:
-        inputs["features"] = inputs_digest(features)
+    for role, shards in (("features", features), ("phones", phones)):
+        if shards:
+            inputs[role] = inputs_digest(shards)
     params = {**json.loads(conversion_params(experiment)), **options.model_dump()}
     table_inputs = {**inputs, "manifest": inputs_digest([manifest]), "trials": inputs_digest([trials])}
     identity = Identity("conversion", VERSION, params, table_inputs)
@@ -80,7 +82,8 @@ def convert_trials(
         rows = read_table(trials)
         if rows.empty:
             raise BowerbirdError(f"{trials}: no trials; see what `bowerbird list-trials` says")
-        speech = Speech(Shards(audio, "num_samples"), Shards(features) if features else None, device)
+        opened = [Shards(shards) if shards else None for shards in (features, phones)]
+        speech = Speech(Shards(audio, "num_samples"), opened[0], opened[1], device)
         system = load_chunked(experiment, folders, device, options.max_chunk_s)
         job = _Job(system, experiment, options, speech, output.parent)
         results = []
@@ -146,14 +149,17 @@ class Speech:
 
     audio: Shards
     features: Shards | None
+    phones: Shards | None
     device: torch.device
 
     def __getitem__(self, utt_id: str) -> Utterance:
         wave = torch.from_numpy(int16_to_float(np.array(self.audio[utt_id])))
-        features = None
-        if self.features is not None:
-            features = torch.from_numpy(np.array(self.features[utt_id], dtype=np.float32)).to(self.device)
-        return Utterance(utt_id=utt_id, wave=wave, features=features)
+        return Utterance(utt_id, wave, self._rows(self.features, utt_id), self._rows(self.phones, utt_id))
+
+    def _rows(self, shards: Shards | None, utt_id: str) -> torch.Tensor | None:
+        if shards is None:
+            return None
+        return torch.from_numpy(np.array(shards[utt_id], dtype=np.float32)).to(self.device)
 
 
 class Clock:

@@ -24,7 +24,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -34,9 +34,12 @@ from torch import Tensor, nn
 
 from bowerbird.artifacts import BowerbirdError, file_sha256
 from bowerbird.audio import SAMPLE_RATE
-from bowerbird.config import FeaturesConfig, bundled
+from bowerbird.config import PHONETIC, FeaturesConfig, bundled
 
 from .spectral import SPECTRA, Definition, SpectralEncoder, load_spectral
+
+if TYPE_CHECKING:
+    from .phonetic import PhoneticModel
 
 logger = logging.getLogger(__name__)
 MODEL_TYPES = ("wavlm", "hubert", "wav2vec2")
@@ -130,9 +133,14 @@ class FeatureExtractor:
         self.options, self.device, self.key = options, torch.device(device), key
         self.dtype = forward_dtype(options.precision, self.device, key)
         self.checkpoint: Checkpoint | Definition
-        self.encoder: SelfSupervisedEncoder | SpectralEncoder
+        self.encoder: SelfSupervisedEncoder | SpectralEncoder | PhoneticModel
         if options.encoder in SPECTRA:
             self.checkpoint, self.encoder = Definition(options.encoder), load_spectral(options.encoder).to(self.device)
+        elif options.encoder.startswith(PHONETIC):
+            from .phonetic import load_phonetic  # it stands on this module
+
+            self.checkpoint, model = load_phonetic(options, key)
+            self.encoder = model.to(self.device)
         else:
             self.checkpoint = find_checkpoint(options.encoder, options.revision, key)
             self.encoder = load_encoder(self.checkpoint, options.layer, key).to(self.device)

@@ -175,6 +175,11 @@ def load_verifier(spec: str) -> SpeakerEncoder:
     return SpeakerEncoder(model.eval().requires_grad_(False), VerifierIdentity("resemblyzer", file_sha256(path)))
 
 
+def load_voice_encoder(spec: str) -> SpeakerEncoder:
+    """The encoder of voice prints: ``ge2e`` (inside the resemblyzer package), or ECAPA-TDNN from a folder or hub id."""
+    return load_verifier("resemblyzer" if spec == "ge2e" else spec)
+
+
 def load_speaker_judge(spec: str) -> nn.Module:
     """A frozen verifier for speaker losses: ``judge(waves)`` gives embeddings and hidden maps, differentiably.
 

@@ -1,4 +1,4 @@
-"""Discriminators of HiFi-GAN (Kong et al. 2020), and a multi-resolution spectrogram one (Jang et al. 2021, UnivNet).
+"""Discriminators of HiFi-GAN (Kong et al. 2020), and of spectrograms in several resolutions (Jang et al. 2021, UnivNet).
 
 Each takes waveforms ``(batch, samples)`` and gives the scores and the inner activations of its sub-discriminators.
 ``width`` scales every number of channels: 1 is the published size, the nano generators are trained with less.
@@ -43,6 +43,13 @@ def vits_discriminators() -> Discriminators:
     periods = [PeriodDiscriminator(period) for period in (2, 3, 5, 7, 11)]
     plan = ((16, 15, 1, 1), (64, 41, 4, 4), (256, 41, 4, 16), (1024, 41, 4, 64), (1024, 41, 4, 256), (1024, 5, 1, 1))
     return Discriminators([ScaleDiscriminator(0, plan=plan), *periods])
+
+
+def bigvgan_discriminators() -> Discriminators:
+    """BigVGAN's: the five periods, and spectrograms of three resolutions."""
+    periods = [PeriodDiscriminator(period) for period in (2, 3, 5, 7, 11)]
+    resolutions = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
+    return Discriminators([*periods, *(ResolutionDiscriminator(*resolution) for resolution in resolutions)])
 
 
 def nano_discriminators() -> Discriminators:
@@ -123,6 +130,18 @@ class SpectrogramDiscriminator(nn.Module):
         with torch.autocast(wave.device.type, enabled=False):
             magnitude = stft_magnitude(wave.float(), *self.resolution, self.window)
         return _judge(magnitude.transpose(1, 2).unsqueeze(1), self.layers, self.last)
+
+
+class ResolutionDiscriminator(SpectrogramDiscriminator):
+    """The published size: five layers of 32 channels."""
+
+    def __init__(self, n_fft: int, hop: int, win: int, channels: int = 32) -> None:
+        super().__init__(n_fft, hop, win, channels)
+        plan = ((1, 9, 1), (channels, 9, 2), (channels, 9, 2), (channels, 9, 2), (channels, 3, 1))
+        self.layers = nn.ModuleList(
+            weight_norm(nn.Conv2d(inputs, channels, (3, width), (1, stride), padding=(1, width // 2)))
+            for inputs, width, stride in plan
+        )
 
 
 def _judge(x: Tensor, layers: nn.ModuleList, last: nn.Module) -> tuple[Tensor, list[Tensor]]:

@@ -19,6 +19,7 @@ SYSTEMS: dict[str, tuple[str, str]] = {
     "palindromic": ("palindromic", "Palindromic"),
     "qrvc": ("qrvc", "QrVC"),
     "stepback": ("stepback", "Stepback"),
+    "takin": ("takin", "TakinVC"),
     "vocoder": ("vocoder", "VocoderSystem"),
     "anchor": ("anchor", "Anchor"),
 }

@@ -31,6 +31,7 @@ class Utterance:
     features: Tensor | None = (
         None  # (frames, dim) float32, 50 frames a second; frame i stands for samples [320i, 320i+320)
     )
+    phones: Tensor | None = None  # (frames, dim) float32: phonetic features, where the system reads such
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class DataNeeds:
     prompt_frames: tuple[int, int] | None = None  # other speech of the speaker, of a length drawn from this range
     same_speaker_pairs: bool = False  # pairs, where given, must be of one speaker
     speakers: bool = False  # whose speech it is, as a number
+    mels: bool = False  # log-mel frames of the crop, and of the prompt where there is one
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,12 @@ class Batch:
     prompt_audio: Tensor | None = None  # (batch, 320 * prompt) float32
     speaker: Tensor | None = None  # (batch,) int64: place in `StageInputs.speakers`; -1: not of the training split
     chance: Tensor | None = None  # (batch,) in [0, 1): for a choice of the stage's own; None in validation
+    mels: Tensor | None = None  # (batch, frames, bands) float32
+    phones: Tensor | None = None  # (batch, frames, dim) float32: phonetic features, where given
+    prompt_mels: Tensor | None = None  # (batch, prompt, bands) float32, zero-padded
+    voice: Tensor | None = (
+        None  # (batch, dim) float32: voice print of the prompting utterance, or without prompts its own
+    )
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with every tensor on ``device``."""
@@ -111,6 +119,9 @@ class StageInputs:
     models: Mapping[str, Path] = field(default_factory=dict)  # model folders by role
     codebook: Path | None = None
     speakers: tuple[str, ...] = ()  # of the training split, in order
+    others: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=dict
+    )  # facts on mels, phones, voices: {"dim": 80 ...}
 
 
 class TrainingStage(ABC):

@@ -22,8 +22,10 @@ from bowerbird.artifacts import BowerbirdError
 from bowerbird.audio import HOP, SAMPLE_RATE
 from bowerbird.config import bundled
 from bowerbird.experiments import GanStage
+from bowerbird.nn.bigvgan import BigVgan
 from bowerbird.nn.discriminators import (
     Discriminators,
+    bigvgan_discriminators,
     hifigan_discriminators,
     nano_discriminators,
     vits_discriminators,
@@ -48,7 +50,7 @@ from bowerbird.systems.base import (
     Utterance,
 )
 
-GENERATORS = ("hifigan", "hifigan-1024", "hifigan-nano", "vocos-nano", "sourcefilter-nano")
+GENERATORS = ("hifigan", "hifigan-1024", "hifigan-nano", "vocos-nano", "sourcefilter-nano", "bigvgan-base")
 
 
 def build_generator(name: str, input_dim: int) -> nn.Module:
@@ -63,6 +65,8 @@ def build_generator(name: str, input_dim: int) -> nn.Module:
         return Vocos(input_dim)
     if name == "sourcefilter-nano":
         return SourceFilter(input_dim)
+    if name == "bigvgan-base":  # for mels
+        return BigVgan(input_dim)
     raise BowerbirdError(f"generator: {name!r}: unknown; known: {', '.join(GENERATORS)}")
 
 
@@ -70,7 +74,8 @@ def build_discriminators(generator: str) -> Discriminators:
     """The discriminators that a generator is trained against."""
     if generator.endswith("-nano"):
         return nano_discriminators()
-    return vits_discriminators() if generator == "hifigan-1024" else hifigan_discriminators()
+    sets = {"hifigan-1024": vits_discriminators, "bigvgan-base": bigvgan_discriminators}
+    return sets.get(generator, hifigan_discriminators)()
 
 
 # ----------------------------------------------------------------------------------------------------------- synthesis
@@ -177,6 +182,7 @@ class LossWeights:
     matching: float  # feature matching
     adversarial: float  # LSGAN
     pitch: float = 0.0  # cross-entropies of pitch class and voicing (source-filter generator)
+    commitment: float = 0.0  # of a quantizer (Takin-VC's content encoder)
 
 
 def loss_weights(options: GanStage) -> LossWeights:
@@ -187,8 +193,8 @@ def loss_weights(options: GanStage) -> LossWeights:
     """
     nano, adversarial = options.generator.endswith("-nano"), options.adversarial_weight
     pitch = 1.0 if options.generator == "sourcefilter-nano" else 0.0
-    if options.losses in ("knnvc", "qrvc"):
-        mel = 45.0 if options.losses == "knnvc" else 20.0
+    if options.losses in ("knnvc", "qrvc", "codec"):
+        mel = 20.0 if options.losses == "qrvc" else 45.0
         stft = mel / 3 if nano else 0.0
         return LossWeights(mel=mel, stft=stft, matching=2.0, adversarial=adversarial, pitch=mel / 9 * pitch)
     return LossWeights(mel=1.0 if nano else 0.0, stft=1.0, matching=0.0, adversarial=adversarial, pitch=pitch / 2)

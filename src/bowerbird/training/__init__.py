@@ -30,7 +30,7 @@ from bowerbird.artifacts import (
 from bowerbird.config import RuntimeConfig, TrainingConfig, bundled
 from bowerbird.experiments import Experiment, StageOptions, stage_options
 from bowerbird.systems.base import Batch, StageInputs
-from bowerbird.tables import read_identity
+from bowerbird.tables import open_array, read_identity
 
 from .checkpoints import Checkpoints
 from .data import StageData, StepBatches, equal_parts
@@ -43,6 +43,7 @@ __all__ = ["PREEMPTED", "VERSION", "train_stage"]
 VERSION = 1
 PREEMPTED = 75  # exit code (EX_TEMPFAIL): stopped by a signal, saved; run again
 VALID_UTTERANCES, VALID_FRAMES = 16, 500  # whole utterances of a validation, and where each is cut
+OTHERS = ("mels", "phones", "voices")  # artifacts like features that some stages read besides
 NO_FILES: list[Path] = []
 NO_MODELS: list[str] = []
 
@@ -61,6 +62,9 @@ def train_stage(
     pairs: list[Path] = NO_FILES,
     units: list[Path] = NO_FILES,
     codebook: Path | None = None,
+    mels: list[Path] = NO_FILES,
+    phones: list[Path] = NO_FILES,
+    voices: list[Path] = NO_FILES,
     models: list[str] = NO_MODELS,
 ) -> int:
     """Train one stage of an experiment; ``output`` is its model.safetensors, the rest is written beside it.
@@ -72,6 +76,7 @@ def train_stage(
     folders = _model_folders(models)
     files = {"manifest": [manifest], "features": features, "audio": audio, "pairs": pairs, "units": units}
     files["codebook"] = [codebook] if codebook else []
+    files |= {"mels": mels, "phones": phones, "voices": voices}
     files |= {role: [folder / "model.safetensors"] for role, folder in folders.items()}
     job = Job(output, experiment.system, stage, _options(experiment, stage), files, folders)
     with join(runtime.device) as processes, RunRecord(str(processes.device), job.options.precision) as record:
@@ -126,11 +131,13 @@ def _trainer(job: Job, settings: TrainingConfig, processes: Processes) -> Traine
             f"with {options.accumulate} micro-batches"
         )
     kind = importlib.import_module(f"bowerbird.systems.{job.system}").STAGES[job.stage]
-    roles = ("features", "audio", "pairs", "units")
+    roles = ("features", "audio", "pairs", "units", *OTHERS)
     data = StageData(kind.data_needs(options), files["manifest"][0], **{role: files[role] for role in roles})
     facts = read_identity(files["features"][0].with_suffix(".parquet")).get("params", {})
+    others = {role: _facts(files[role][0]) for role in OTHERS if files[role]}
     torch.manual_seed(options.seed)
-    inputs = StageInputs(data.feature_dim, facts, job.models, *files["codebook"], speakers=data.speakers)
+    codebook = next(iter(files["codebook"]), None)
+    inputs = StageInputs(data.feature_dim, facts, job.models, codebook, data.speakers, others)
     stage = kind.build(options, inputs)
     batches = _batches(job, data, processes)
     validation = _validation_batches(data) if processes.is_first else []
@@ -152,6 +159,11 @@ def _trainer(job: Job, settings: TrainingConfig, processes: Processes) -> Traine
     tensorboard = job.output.parent / "tensorboard" / folder.name
     journal = Journal(folder / "metrics.jsonl", tensorboard, options.steps, settings.log_every)
     return Trainer(stage, options, settings, batches, validation, processes, checkpoints, journal)
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """The dimensions of a shard's rows, and what its index says of their origin."""
+    return {"dim": int(open_array(path).shape[1]), **read_identity(path.with_suffix(".parquet")).get("params", {})}
 
 
 def _batches(job: Job, data: StageData, processes: Processes) -> StepBatches:

@@ -48,8 +48,12 @@ class StageData:
         audio: Sequence[Path] = (),
         pairs: Sequence[Path] = (),
         units: Sequence[Path] = (),
+        mels: Sequence[Path] = (),
+        phones: Sequence[Path] = (),
+        voices: Sequence[Path] = (),
     ) -> None:
-        for role, wanted, given in (("audio", needs.audio, audio), ("units", needs.units, units)):
+        wants = (("audio", needs.audio, audio), ("units", needs.units, units), ("mels", needs.mels, mels))
+        for role, wanted, given in wants:
             if wanted and not given:
                 raise BowerbirdError(f"--{role}: missing: this stage trains on it")
         if needs.pairs and not pairs:
@@ -58,6 +62,8 @@ class StageData:
         self.features = Shards(features)
         self.audio = Shards(audio, length="num_samples") if needs.audio else None
         self.units = Shards(units) if needs.units else None
+        self.mels = Shards(mels) if needs.mels else None
+        self.phones, self.voices = (Shards(paths) if paths else None for paths in (phones, voices))
         self.pairs = RetrievedFeatures(pairs, self.features) if pairs else None
         if self.pairs and needs.same_speaker_pairs:
             self.pairs.must_be_of_same_speaker()
@@ -86,12 +92,13 @@ class StageData:
             if self._split.get(utt_id) != split:
                 continue
             variants = self.pairs.variants(utt_id) if self.pairs else 1
-            have_all = variants and all(utt_id in s for s in (self.audio, self.units) if s is not None)
+            others = (self.audio, self.units, self.mels, self.phones, self.voices)
+            have_all = variants and all(utt_id in shards for shards in others if shards is not None)
             missing, short = missing + (not have_all), short + (frames < at_least)
             if have_all and frames >= at_least:
                 found.append(Item(utt_id, frames, variants))
         if missing or short:
-            reasons = f"{missing} without pairs, audio or units, {short} of less than {at_least} frames"
+            reasons = f"{missing} without all that the stage reads, {short} of less than {at_least} frames"
             log.info("split %s: utterances left out: %s", split, reasons)
         return found
 
@@ -110,6 +117,11 @@ class StageData:
             tensors["units"] = torch.from_numpy(self.units[item.utt_id][start:stop].astype(np.int64))
         if self.needs.speakers:
             tensors["speaker"] = torch.tensor(self._number.get(self._speaker[item.utt_id], -1))
+        for name, shards in (("mels", self.mels), ("phones", self.phones)):
+            if shards is not None:
+                tensors[name] = rows_of(shards, item.utt_id, start, frames)
+        if self.voices is not None and not self.needs.prompt_frames:
+            tensors["voice"] = rows_of(self.voices, item.utt_id, 0, 1)[0]
         return tensors
 
     def prompt(self, item: Item, start: int, stop: int, length: int, chances: Sequence[float]) -> dict[str, Tensor]:
@@ -132,6 +144,11 @@ class StageData:
         features = torch.zeros(length, self.feature_dim)
         features[:frames] = torch.from_numpy(np.asarray(self.features[utt_id][first : first + frames], np.float32))
         tensors = {"prompt": features, "prompt_frames": torch.tensor(frames)}
+        if self.mels is not None:
+            mels = rows_of(self.mels, utt_id, first, frames)
+            tensors["prompt_mels"] = torch.nn.functional.pad(mels, (0, 0, 0, length - frames))
+        if self.voices is not None:
+            tensors["voice"] = rows_of(self.voices, utt_id, 0, 1)[0]
         if self.audio is not None:
             samples = np.asarray(self.audio[utt_id][HOP * first : HOP * (first + frames)], np.float32) / 32768
             tensors["prompt_audio"] = torch.nn.functional.pad(
@@ -146,6 +163,13 @@ class StageData:
         if self.needs.prompt_frames:
             tensors |= self.prompt(item, 0, frames, self.needs.prompt_frames[1], (0.0, 0.0))
         return stack([item.utt_id], [tensors])
+
+
+def rows_of(shards: Shards, utt_id: str, start: int, frames: int) -> Tensor:
+    """``frames`` rows from ``start`` on; encoders differ by a frame at the end, where the last one stands for the next."""
+    rows = torch.from_numpy(np.asarray(shards[utt_id][start : start + frames], np.float32))
+    missing = frames - len(rows)
+    return torch.cat([rows, rows[-1:].expand(missing, -1)]) if 0 < missing < frames else rows
 
 
 class RetrievedFeatures:

@@ -1,0 +1,468 @@
+"""Takin-VC beside its paper: the quantizer, both timbre modules, the field, sizes, noise by item, BigVGAN."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from bowerbird.artifacts import BowerbirdError, write_json
+from bowerbird.config import parse_config
+from bowerbird.experiments import ContentStage, FlowStage, TakinExperiment
+from bowerbird.nn.bigvgan import AntiAliased, BigVgan
+from bowerbird.nn.discriminators import bigvgan_discriminators
+from bowerbird.nn.rvq import Codebook, ResidualQuantizer
+from bowerbird.nn.timbre import ContextTimbre, TimbreMemory
+from bowerbird.nn.unet import FiLM, UNet
+from bowerbird.systems.base import Batch, StageInputs, Utterance
+from bowerbird.systems.takin import (
+    Condition,
+    ContentTraining,
+    FlowTraining,
+    HybridContent,
+    Takin,
+    TakinVC,
+    draw,
+    item_generator,
+    normalise,
+)
+
+SMALL = {
+    "codes": 8, "code_dim": 6, "content_dim": 12, "context_layers": 1, "context_width": 16, "heads": 2, "memory_layers": 1,
+    "memory_width": 8, "width": 16, "layers": 4, "blocks": 1,
+}  # fmt: skip
+OTHERS = {"mels": {"dim": 10}, "phones": {"dim": 5}, "voices": {"dim": 4}}
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def millions(module: nn.Module) -> float:
+    return sum(p.numel() for p in module.parameters()) / 1e6
+
+
+def stage(others: dict[str, Any] = OTHERS, **options: Any) -> FlowTraining:
+    torch.manual_seed(0)
+    return FlowTraining.build(FlowStage(**{**SMALL, **options}), StageInputs(7, {}, {}, None, others))
+
+
+def batch(size: int = 3, frames: int = 11, prompt: int = 9, seed: int = 0) -> Batch:
+    return Batch(
+        tuple(f"u{number}" for number in range(size)), noise(size, frames, 7, seed=seed), mels=noise(size, frames, 10, seed=seed + 1),
+        phones=noise(size, frames, 5, seed=seed + 2), prompt_mels=noise(size, prompt, 10, seed=seed + 3),
+        prompt_frames=torch.tensor([prompt, prompt - 3, prompt - 1])[:size], voice=noise(size, 4, seed=seed + 4),
+        chance=torch.rand(size, generator=torch.Generator().manual_seed(seed + 5)),
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------------ quantizer
+def test_the_codebook_starts_from_k_means_and_follows_the_data() -> None:
+    torch.manual_seed(0)
+    centres = 10 * noise(6, 3)
+    codebook = Codebook(24, 3, decay=0.5)
+    vectors = centres.repeat(40, 1) + 0.1 * noise(240, 3, seed=1)
+    for _ in range(20):
+        codebook(vectors)
+    assert torch.cdist(centres, codebook.centroids).min(1).values.max() < 0.25
+    for _ in range(40):
+        codebook(vectors + 1.0)
+    assert torch.cdist(centres + 1.0, codebook.centroids).min(1).values.max() < 0.25
+
+
+def test_dead_codes_start_again_and_none_move_in_evaluation() -> None:
+    torch.manual_seed(0)
+    codebook = Codebook(16, 3, decay=0.8)
+    for step in range(60):
+        codebook(noise(64, 3, seed=step))
+    with torch.no_grad():
+        codebook.centroids[3:], codebook.sums[3:] = 100.0, 100.0 * codebook.usage[3:, None]
+    assert codebook(noise(500, 3))[1].unique().numel() <= 3
+    for step in range(60):
+        codebook(noise(64, 3, seed=100 + step))
+    codebook.eval()
+    before = codebook.centroids.clone()
+    assert codebook(noise(500, 3))[1].unique().numel() == 16
+    assert torch.equal(codebook.centroids, before)
+
+
+def test_each_level_quantizes_what_is_left_and_gradients_pass_straight_through() -> None:
+    torch.manual_seed(0)
+    quantizer = ResidualQuantizer(3, 16, 4)
+    vectors = noise(200, 4).requires_grad_(True)
+    for _ in range(5):
+        quantizer(vectors.detach())
+    quantizer.eval()
+    quantized = quantizer(vectors[:50].view(5, 10, 4))
+    assert quantized.codes.shape == (5, 10, 3)
+    errors = [float((vectors[:50] - sum(
+        level.centroids[quantized.codes.view(50, 3)[:, n]] for n, level in enumerate(list(quantizer.levels)[:depth])
+    )).square().mean().detach()) for depth in (1, 2, 3)]  # fmt: skip
+    assert errors[0] > errors[1] > errors[2]
+    assert float(quantized.commitment.detach()) == pytest.approx(sum(errors), rel=1e-4)
+    weights = noise(5, 10, 4, seed=9)
+    (quantized.vectors * weights).sum().backward()
+    assert torch.allclose(vectors.grad[:50], weights.view(50, 4))
+
+
+# -------------------------------------------------------------------------------------------------------------- content
+@pytest.mark.parametrize("fusion", ["product", "weighted_sum"])
+def test_fusion_of_quantized_and_phonetic_features(fusion: str) -> None:
+    torch.manual_seed(0)
+    content = HybridContent(7, 12, 8, 1, 6, 12, fusion)
+    features, phones = noise(2, 9, 7), noise(2, 9, 12, seed=1)
+    content(features, phones)
+    content.eval()
+    fused, _ = content(features, phones)
+    vectors = content.quantizer(content.inward(features)).vectors
+    own = nn.functional.leaky_relu(content.project(vectors.transpose(1, 2)), 0.2).transpose(1, 2)
+    expected = own * phones if fusion == "product" else 0.5 * own + 0.5 * phones
+    assert torch.allclose(fused, expected, atol=1e-6)
+
+
+def test_content_without_one_of_its_two_sources() -> None:
+    torch.manual_seed(0)
+    features, phones = noise(2, 9, 7), noise(2, 9, 5, seed=1)
+    without_phones = HybridContent(7, 0, 8, 1, 6, 12)
+    assert without_phones(features, None)[0].shape == (2, 9, 12)
+    without_ssl = HybridContent(7, 5, 8, 1, 6, 12, ssl=False)
+    content, commitment = without_ssl(features, phones)
+    assert torch.equal(content, without_ssl(noise(2, 9, 7, seed=5), phones)[0])
+    assert float(commitment) == 0
+
+
+# --------------------------------------------------------------------------------------------------------------- timbre
+def test_shuffling_the_references_frames_changes_neither_memory_nor_context() -> None:
+    torch.manual_seed(0)
+    memory, context = TimbreMemory(80, 64, 4, 8).eval(), ContextTimbre(24, 80, 16, 64, 3, 8).eval()
+    mels, mask = noise(2, 300, 80), torch.arange(300) < torch.tensor([[300], [180]])
+    shuffled = mels.clone()
+    for item, frames in enumerate((300, 180)):
+        order = torch.randperm(frames, generator=torch.Generator().manual_seed(item))
+        shuffled[item, :frames] = mels[item, order]
+    assert not torch.allclose(mels, shuffled)
+    assert torch.allclose(memory(mels, mask), memory(shuffled, mask), atol=1e-5)
+    content, voice = noise(2, 20, 24, seed=2), noise(2, 16, seed=3)
+    assert torch.allclose(context(content, mels, mask, voice), context(content, shuffled, mask, voice), atol=1e-5)
+
+
+def test_padding_of_the_reference_is_not_heard_speech_and_voice_print_are() -> None:
+    torch.manual_seed(0)
+    memory, context = TimbreMemory(10, 8, 1, 2).eval(), ContextTimbre(6, 10, 4, 8, 1, 2).eval()
+    mels, mask = noise(1, 12, 10), torch.arange(12)[None] < 7
+    content, voice = noise(1, 5, 6), noise(1, 4)
+    plain = memory(mels, mask), context(content, mels, mask, voice)
+    padded = mels.clone()
+    padded[:, 7:] = 50.0
+    assert torch.allclose(memory(padded, mask), plain[0], atol=1e-5)
+    assert torch.allclose(context(content, padded, mask, voice), plain[1], atol=1e-5)
+    other = mels + (torch.arange(12) == 3)[None, :, None] * 3.0
+    assert not torch.allclose(memory(other, mask), plain[0], atol=1e-3)
+    assert not torch.allclose(context(content, other, mask, voice), plain[1], atol=1e-3)
+    assert not torch.allclose(context(content, mels, mask, voice + 1), plain[1], atol=1e-3)
+
+
+def test_film_scales_and_shifts_channels() -> None:
+    film = FiLM(2, 3)
+    with torch.no_grad():
+        film.project.weight.zero_()
+        film.project.bias.copy_(torch.tensor([1.0, 0.0, -1.0, 5.0, 6.0, 7.0]))
+    x = noise(2, 3, 4)
+    expected = torch.stack([2 * x[:, 0] + 5, x[:, 1] + 6, torch.full((2, 4), 7.0)], dim=1)
+    assert torch.allclose(film(x, noise(2, 2)), expected)
+
+
+# ----------------------------------------------------------------------------------------------------------------- flow
+@pytest.mark.parametrize("frames", [1, 7, 8, 13])
+def test_the_field_takes_any_number_of_frames(frames: int) -> None:
+    torch.manual_seed(0)
+    field = UNet(10, 6, 4, 16, 6, 2)
+    output = field(noise(2, frames, 10), torch.tensor([0.2, 0.9]), noise(2, frames, 6), noise(2, 4))
+    assert output.shape == (2, frames, 10)
+    with pytest.raises(ValueError, match="layers: 5: a U-Net has as many"):
+        UNet(10, 6, 4, 16, 5, 2)
+
+
+def test_gradient_reaches_every_parameter() -> None:
+    training = stage(condition_dropout=0.0)
+    training.losses("model", batch(), training.forward(batch()), 1)["total"].backward()
+    for name, parameter in training.model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+def test_an_item_alone_has_the_loss_it_has_in_a_batch() -> None:
+    """Noise, t and condition dropout are the item's own."""
+    training = stage()
+    training.forward(batch())  # starts the codebook
+    training.model.eval()
+    whole = training.forward(batch())
+    for item in range(3):
+        alone = training.forward(batch()[item : item + 1])
+        assert torch.allclose(alone.velocity[0], whole.velocity[item], atol=1e-5)
+        assert torch.equal(alone.target[0], whole.target[item])
+    ours, theirs = draw(["a", "b"], torch.zeros(2, 3)), draw(["b"], torch.zeros(1, 3))
+    assert torch.equal(ours[0][1], theirs[0][0]) and not torch.equal(ours[0][0], theirs[0][0])
+
+
+def test_a_dropped_condition_is_no_condition() -> None:
+    training = stage()
+    model = training.model.eval()
+    some = batch()
+    condition, _ = training._condition(some)
+    nothing = condition.dropped(torch.tensor([True, False, True]))
+    x, t = noise(3, 11, 10), torch.full((3,), 0.5)
+    other = Condition(torch.zeros_like(condition.context), torch.zeros_like(condition.memory))
+    expected = torch.stack([model(x, t, other)[0], model(x, t, condition)[1], model(x, t, other)[2]])
+    assert torch.allclose(model(x, t, nothing), expected, atol=1e-6)
+
+
+def test_training_learns_one_item_by_heart() -> None:
+    training = stage(condition_dropout=0.0, learning_rate=5e-3, lr_warmup=0, width=32)
+    one, optimizer, losses = batch(1), training.optimizers["model"], []
+    for step in range(150):
+        moved = Batch(**{**vars(one), "chance": torch.rand(1, generator=torch.Generator().manual_seed(step))})
+        optimizer.zero_grad()
+        found = training.losses("model", moved, training.forward(moved), step)
+        found["total"].backward()
+        optimizer.step()
+        losses.append(float(found["flow"].detach()))
+    assert sum(losses[-20:]) / 20 < 0.5 * sum(losses[:5]) / 5, (losses[:5], losses[-5:])
+
+
+@pytest.mark.parametrize(
+    ("others", "options"),
+    [
+        ({**OTHERS, "voices": {}}, {}),
+        ({**OTHERS, "phones": {}}, {}),
+        (OTHERS, {"ssl": False}),
+        (OTHERS, {"context_layers": 0}),
+        (OTHERS, {"memory_layers": 0}),
+    ],
+    ids=["no voice print", "no PPG", "no SSL", "no context", "no memory"],
+)
+def test_ablations_train(others: dict[str, Any], options: dict[str, Any]) -> None:
+    training = stage({role: facts for role, facts in others.items() if facts}, condition_dropout=0.0, **options)
+    loss = training.losses("model", batch(), training.forward(batch()), 1)["total"]
+    loss.backward()
+    assert torch.isfinite(loss) and all(p.grad is not None for p in training.model.parameters())
+
+
+# ---------------------------------------------------------------------------------------------------------------- sizes
+def full(**options: Any) -> dict[str, Any]:
+    stage_options = FlowStage(**options)
+    return {**stage_options.model_dump(), "feature_dim": 1024, "phones_dim": 512, "bands": 80, "voice_dim": 192}
+
+
+def test_the_papers_sizes() -> None:
+    """8200 codes of 1024; 6 layers of 8 heads, 1024; 4 blocks of memory; a U-Net of 10 layers, 3 blocks, 1280."""
+    with torch.device("meta"):
+        model = Takin(full())
+        six = TimbreMemory(80, 512, 6, 8)
+    assert model.content.quantizer.levels[0].centroids.shape == (8200, 1024)
+    assert len(model.context.blocks) == 6 and len(model.memory.blocks) == 4 and len(six.blocks) == 6
+    assert len(model.field.down) + len(model.field.up) == 10
+    assert all(len(layer) == 3 for layer in (*model.field.down, *model.field.up))
+    sizes = {name: millions(part) for name, part in model.named_children()}
+    assert sizes == pytest.approx({"content": 2.62, "context": 76.39, "memory": 12.65, "field": 480.93}, abs=0.01)
+
+
+def test_full_width_gradients_reach_every_parameter() -> None:
+    """The paper's widths; two layers of the U-Net's ten and one block of three, so that the test takes seconds."""
+    torch.manual_seed(0)
+    model = Takin(full(layers=2, blocks=1, context_layers=1, memory_layers=1, codes=64))
+    features, phones, mels = noise(2, 8, 1024), noise(2, 8, 512, seed=1), noise(2, 12, 80, seed=2)
+    condition, commitment = model.condition(features, phones, mels, torch.tensor([12, 9]), noise(2, 192, seed=3))
+    assert condition.context.shape == (2, 8, 1024) and condition.memory.shape == (2, 512)
+    velocity = model(noise(2, 8, 80, seed=4), torch.tensor([0.1, 0.7]), condition)
+    assert velocity.shape == (2, 8, 80)
+    (velocity.square().mean() + commitment).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.slow
+def test_the_full_sizes_step() -> None:
+    """All 573 M parameters: one step of a short item moves them all."""
+    torch.manual_seed(0)
+    inputs = StageInputs(1024, {}, {}, None, {"mels": {"dim": 80}, "phones": {"dim": 512}, "voices": {"dim": 192}})
+    training = FlowTraining.build(FlowStage(condition_dropout=0.0), inputs)
+    assert millions(training.model) == pytest.approx(572.6, abs=0.1)
+    one = Batch(("u",), noise(1, 16, 1024), mels=noise(1, 16, 80), phones=noise(1, 16, 512), prompt_mels=noise(1, 20, 80),
+                prompt_frames=torch.tensor([20]), voice=noise(1, 192), chance=torch.tensor([0.4]))  # fmt: skip
+    prediction = training.forward(one)
+    assert prediction.velocity.shape == (1, 16, 80)
+    training.losses("model", one, prediction, 1)["total"].backward()
+    for name, parameter in training.model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+# -------------------------------------------------------------------------------------------------------------- BigVGAN
+def test_bigvgan_base_has_14_million_parameters_and_makes_320_samples_a_frame() -> None:
+    published = BigVgan(100, upsample_rates=(8, 8, 2, 2), upsample_kernels=(16, 16, 4, 4))
+    generator = BigVgan()
+    assert millions(published) == pytest.approx(14.0, abs=0.05)
+    assert millions(generator) == pytest.approx(13.82, abs=0.01)
+    wave = generator(noise(2, 5, 80))
+    assert wave.shape == (2, 1600)
+    wave.square().mean().backward()
+    for name, parameter in generator.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+def test_bigvgan_hears_no_further_than_it_says() -> None:
+    torch.manual_seed(0)
+    generator = BigVgan(8, channels=16).eval()
+    mels = noise(1, 81, 8)
+    changed = mels.clone()
+    changed[:, 40] += 1.0
+    with torch.no_grad():
+        differs = (generator(mels) != generator(changed))[0].nonzero()[:, 0]
+    reach = max(40 * 320 - int(differs.min()), int(differs.max()) - 41 * 320 + 1) / 320
+    assert 0 < reach <= generator.context_frames
+
+
+def test_activations_are_anti_aliased() -> None:
+    """Most of what folds back is gone, and slow waves pass. The published filters are short: they are no wall."""
+    time = torch.arange(2048, dtype=torch.float32)
+    tone = torch.sin(2 * torch.pi * 0.33 * time)[None, None]
+    layer = AntiAliased(1)
+    with torch.no_grad():
+        plain, clean = layer.activation(tone), layer(tone)
+    fold = int(0.34 * 2048)  # twice 0.33 is 0.66, which is heard as 0.34
+
+    def level(wave: Tensor) -> float:
+        spectrum = torch.fft.rfft(wave[0, 0] * torch.hann_window(2048)).abs()
+        return float(spectrum[fold - 4 : fold + 5].max())
+
+    assert level(clean) < 0.3 * level(plain)
+    slow = torch.sin(2 * torch.pi * 0.02 * time)[None, None]
+    with torch.no_grad():
+        assert torch.allclose(layer(slow)[..., 64:-64], layer.activation(slow)[..., 64:-64], atol=0.01)
+
+
+def test_bigvgans_discriminators_are_five_periods_and_three_resolutions() -> None:
+    scores, layers = bigvgan_discriminators()(noise(2, 4000))
+    assert len(scores) == 8 and all(score.shape[0] == 2 for score in scores)
+    assert [len(activations) for activations in layers] == [6] * 8
+
+
+# ----------------------------------------------------------------------------------------------------------- conversion
+class Echo:
+    """A vocoder that gives back what it reads."""
+
+    device, input_dim = torch.device("cpu"), 80
+
+    def vocode(self, mels: Tensor) -> Tensor:
+        return mels.flatten()
+
+
+def system(**options: Any) -> TakinVC:
+    torch.manual_seed(0)
+    inputs = StageInputs(7, {}, {}, None, {"mels": {"dim": 80}, "phones": {"dim": 5}})
+    training = FlowTraining.build(FlowStage(**SMALL), inputs)
+    return TakinVC(training.model, Echo(), None, TakinExperiment(**options))
+
+
+def utterance(name: str, seconds: float = 1.0, seed: int = 0) -> Utterance:
+    frames = int(50 * seconds)
+    return Utterance(
+        name, 0.1 * noise(320 * frames, seed=seed), noise(frames, 7, seed=seed), noise(frames - 1, 5, seed=seed)
+    )
+
+
+def test_noise_is_the_trials_own_and_a_seed_changes_it() -> None:
+    source, voice = utterance("s"), [utterance("r", 2.0, seed=1)]
+    trial = {"trial_id": "one"}
+    with torch.no_grad():
+        first, again = (system().convert(source, voice, trial).features for _ in range(2))
+        other = system().convert(source, voice, {"trial_id": "two"}).features
+        reseeded = system(seed=1).convert(source, voice, trial).features
+    assert first.shape == (50, 80) and torch.equal(first, again)
+    assert not torch.allclose(first, other) and not torch.allclose(first, reseeded)
+    assert torch.equal(
+        torch.randn(3, generator=item_generator(0, "one")), torch.randn(3, generator=item_generator(0, "one"))
+    )
+
+
+def test_only_the_first_seconds_of_the_reference_are_heard() -> None:
+    source, voice = utterance("s"), utterance("r", 4.0, seed=1)
+    same = Utterance("r", torch.cat([voice.wave[: 2 * 16_000 - 352], noise(64_000, seed=5)]))
+    with torch.no_grad():
+        heard = [system(reference_s=1.9).convert(source, [one], {"trial_id": "t"}).features for one in (voice, same)]
+        all_of_it = system(reference_s=3.9).convert(source, [voice], {"trial_id": "t"}).features
+    assert torch.equal(*heard) and not torch.allclose(heard[0], all_of_it)
+
+
+def test_more_sampling_steps_converge() -> None:
+    source, voice = utterance("s"), [utterance("r", 2.0, seed=1)]
+
+    def mel(steps: int) -> Tensor:
+        return system(sampling_steps=steps, guidance=0.0).convert(source, voice, {"trial_id": "t"}).features
+
+    with torch.no_grad():
+        exact = mel(160)
+        errors = [float((mel(steps) - exact).abs().mean()) for steps in (2, 5, 10, 20, 40)]
+    assert errors == sorted(errors, reverse=True), errors
+
+
+def test_mistakes_are_named(tmp_path: Path) -> None:
+    source = utterance("s")
+    with pytest.raises(BowerbirdError, match="s: has no phones; this Takin-VC needs them"):
+        system().convert(Utterance("s", source.wave, source.features), [source])
+    with pytest.raises(BowerbirdError, match="--models: Takin-VC needs flow=FOLDER"):
+        TakinVC.load(TakinExperiment(), {}, torch.device("cpu"))
+    content = HybridContent(7, 5, 8, 1, 6, 12, "weighted_sum")
+    save_file(content.state_dict(), tmp_path / "model.safetensors")
+    config = {"feature_dim": 7, "phones_dim": 5, "codes": 8, "levels": 1, "code_dim": 6, "content_dim": 12}
+    write_json(tmp_path / "config.json", {**config, "fusion": "weighted_sum", "ssl": True})
+    with pytest.raises(
+        BowerbirdError, match=r"flow: the model of stage `content`: its fusion is 'weighted_sum', this stage's"
+    ):
+        FlowTraining.build(FlowStage(**SMALL), StageInputs(7, {}, {"content": tmp_path}, None, OTHERS))
+    taken = FlowTraining.build(
+        FlowStage(**SMALL, fusion="weighted_sum"), StageInputs(7, {}, {"content": tmp_path}, None, OTHERS)
+    )
+    assert torch.equal(taken.model.content.project.weight, content.project.weight)
+
+
+def test_configurations_are_checked() -> None:
+    study: dict[str, Any] = {"features": {"nano": {}, "mel": {"encoder": "log-mel", "layer": 0}}}
+
+    def check(**experiment: Any) -> None:
+        takin = {"system": "takin", "vocoder": "bundled:nano-vocoder", "phones": "", "voices": "", **experiment}
+        parse_config(study | {"experiments": {"t": takin}})
+
+    check()
+    for values, message in (
+        ({"phones": "ppg"}, r"experiments.t.phones: 'ppg' is not defined in `features`"),
+        ({"flow": {"heads": 5}}, r"flow.heads: 5: does not divide context_width = 1024"),
+        ({"flow": {"prompt_min_s": 9}}, r"flow.prompt_max_s: 6: shorter than prompt_min_s = 9"),
+        ({"flow": {"ssl": False}}, r"phones: empty: with ssl: false nothing is left"),
+    ):
+        with pytest.raises(BowerbirdError, match=message):
+            check(**values)
+    assert TakinExperiment().stages == ("content", "flow") and TakinExperiment(training="joint").stages == ("flow",)
+    assert "stage:content" not in TakinExperiment(training="joint").trains_on["flow"]
+
+
+def test_content_training_reconstructs_through_content_and_voice_print() -> None:
+    torch.manual_seed(0)
+    options = ContentStage(codes=8, code_dim=6, content_dim=12, generator="vocos-nano", adversarial_from=10)
+    training = ContentTraining.build(options, StageInputs(7, {}, {}, None, OTHERS))
+    item = Batch(("a", "b"), noise(2, 12, 7), 0.1 * noise(2, 3840), phones=noise(2, 12, 5), voice=noise(2, 4))
+    output = training.forward(item)
+    losses = training.losses("generator", item, output, 1)
+    assert {"mel", "stft", "commitment"} <= losses.keys()
+    losses["total"].backward()
+    for name in ("content", "voice", "generator"):
+        for key, parameter in training.modules[name].named_parameters():
+            assert parameter.grad is not None and parameter.grad.abs().sum() > 0, (name, key)
+    moved = {id(p) for group in training.optimizers["generator"].param_groups for p in group["params"]}
+    assert {id(p) for p in (*training.content.parameters(), *training.voice.parameters())} <= moved
+    other = training.forward(Batch(("a", "b"), item.features, item.audio, phones=item.phones, voice=item.voice + 1))
+    assert not torch.allclose(other.wave, output.wave)
+    assert torch.allclose(normalise(torch.full((1,), -5.5)), torch.zeros(1))
