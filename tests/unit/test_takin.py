@@ -48,7 +48,7 @@ def millions(module: nn.Module) -> float:
 
 def stage(others: dict[str, Any] = OTHERS, **options: Any) -> FlowTraining:
     torch.manual_seed(0)
-    return FlowTraining.build(FlowStage(**{**SMALL, **options}), StageInputs(7, {}, {}, None, others))
+    return FlowTraining.build(FlowStage(**{**SMALL, **options}), StageInputs(7, others=others))
 
 
 def batch(size: int = 3, frames: int = 11, prompt: int = 9, seed: int = 0) -> Batch:
@@ -288,7 +288,7 @@ def test_full_width_gradients_reach_every_parameter() -> None:
 def test_the_full_sizes_step() -> None:
     """All 573 M parameters: one step of a short item moves them all."""
     torch.manual_seed(0)
-    inputs = StageInputs(1024, {}, {}, None, {"mels": {"dim": 80}, "phones": {"dim": 512}, "voices": {"dim": 192}})
+    inputs = StageInputs(1024, others={"mels": {"dim": 80}, "phones": {"dim": 512}, "voices": {"dim": 192}})
     training = FlowTraining.build(FlowStage(condition_dropout=0.0), inputs)
     assert millions(training.model) == pytest.approx(572.6, abs=0.1)
     one = Batch(("u",), noise(1, 16, 1024), mels=noise(1, 16, 80), phones=noise(1, 16, 512), prompt_mels=noise(1, 20, 80),
@@ -362,7 +362,7 @@ class Echo:
 
 def system(**options: Any) -> TakinVC:
     torch.manual_seed(0)
-    inputs = StageInputs(7, {}, {}, None, {"mels": {"dim": 80}, "phones": {"dim": 5}})
+    inputs = StageInputs(7, others={"mels": {"dim": 80}, "phones": {"dim": 5}})
     training = FlowTraining.build(FlowStage(**SMALL), inputs)
     return TakinVC(training.model, Echo(), None, TakinExperiment(**options))
 
@@ -422,9 +422,9 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(
         BowerbirdError, match=r"flow: the model of stage `content`: its fusion is 'weighted_sum', this stage's"
     ):
-        FlowTraining.build(FlowStage(**SMALL), StageInputs(7, {}, {"content": tmp_path}, None, OTHERS))
+        FlowTraining.build(FlowStage(**SMALL), StageInputs(7, models={"content": tmp_path}, others=OTHERS))
     taken = FlowTraining.build(
-        FlowStage(**SMALL, fusion="weighted_sum"), StageInputs(7, {}, {"content": tmp_path}, None, OTHERS)
+        FlowStage(**SMALL, fusion="weighted_sum"), StageInputs(7, models={"content": tmp_path}, others=OTHERS)
     )
     assert torch.equal(taken.model.content.project.weight, content.project.weight)
 
@@ -452,7 +452,7 @@ def test_configurations_are_checked() -> None:
 def test_content_training_reconstructs_through_content_and_voice_print() -> None:
     torch.manual_seed(0)
     options = ContentStage(codes=8, code_dim=6, content_dim=12, generator="vocos-nano", adversarial_from=10)
-    training = ContentTraining.build(options, StageInputs(7, {}, {}, None, OTHERS))
+    training = ContentTraining.build(options, StageInputs(7, others=OTHERS))
     item = Batch(("a", "b"), noise(2, 12, 7), 0.1 * noise(2, 3840), phones=noise(2, 12, 5), voice=noise(2, 4))
     output = training.forward(item)
     losses = training.losses("generator", item, output, 1)
