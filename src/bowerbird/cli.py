@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     ),
     "store-audio": ("bowerbird.corpus", "store_audio", "decode one shard of the manifest to 16 kHz samples"),
     "list-trials": ("bowerbird.corpus", "list_trials", "choose what is converted to which voice"),
+    "export-trials": ("bowerbird.corpus", "export_trials", "write trials as a list that other tools read"),
     "extract-features": ("bowerbird.features", "extract_features", "run a self-supervised encoder over one shard"),
     "fit-codebook": ("bowerbird.codebook", "fit_codebook", "K-means over a sample of frames"),
     "assign-units": ("bowerbird.codebook", "assign_units", "the code of every frame of one shard"),
