@@ -52,6 +52,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     ),
     "compare": ("bowerbird.evaluation", "compare_runs", "paired differences of two runs, or within one, as a table"),
     "write-report": ("bowerbird.report", "write_report", "the static report with players"),
+    "listening-analyse": (
+        "bowerbird.report",
+        "analyse_listening",
+        "mean opinions of saved listening tests, as a table",
+    ),
     "convert": ("bowerbird.conversion", "convert", "convert one file or a folder to another voice"),
     "config-show": ("bowerbird.study", "show_config", "print the resolved configuration, defaults included"),
     "config-check": ("bowerbird.study", "check_config", "check a configuration and say what is wrong"),
@@ -60,8 +65,14 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "audit-residual": ("bowerbird.audit", "audit_residual", "what the codebooks' residuals hold, as a table"),
     "audit": ("bowerbird.audit", "audit_run", "check every artifact of a run against what it says it is"),
 }
-POSITIONAL = {"convert": ("source",), "compare": ("runs",), "config-check": ("files",), "config-show": ("files",)}
-GROUPS = {"config", "pairs", "audit"}  # `bowerbird config show` is `config-show`
+POSITIONAL = {
+    "convert": ("source",),
+    "compare": ("runs",),
+    "listening-analyse": ("answers",),
+    "config-check": ("files",),
+    "config-show": ("files",),
+}
+GROUPS = {"config", "pairs", "audit", "listening"}  # `bowerbird config show` is `config-show`
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

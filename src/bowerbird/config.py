@@ -270,6 +270,9 @@ class ReportConfig(Section):
 
     title: str = Field("bowerbird", description="heading of the page")
     players: int = Field(12, ge=0, description="trials shown with players and spectrograms")
+    listening_trials: int = Field(
+        4, ge=0, description="of those, trials that the listening test asks about; 0: no test"
+    )
 
 
 class RuntimeConfig(Section):
