@@ -42,6 +42,7 @@ rule store_audio:
 
 rule list_trials:
     input:
+        [STUDY.trials.file] if STUDY.trials.file else [],
         manifest=str(PATHS.manifest),
     output:
         str(PATHS.trials),

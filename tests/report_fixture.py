@@ -34,12 +34,14 @@ STUDY = {
 }
 
 
-def fake_run(root: Path) -> Path:
+def fake_run(root: Path, second_system: bool = False) -> Path:
     """Write a whole run below ``root`` and return it."""
-    write_text(root / "config.yaml", dump_config(parse_config(STUDY)))
+    more = {"qrvc": {"system": "knnvc", "k": 4}} if second_system else {}
+    experiments = {**STUDY["experiments"], **more}
+    write_text(root / "config.yaml", dump_config(parse_config({**STUDY, "experiments": experiments})))
     trials = fake_corpus(root)
     inputs = {"trials": "the same"}
-    for number, name in enumerate(STUDY["experiments"]):
+    for number, name in enumerate(experiments):
         fake_conversions(root, name, trials, failed="b0-c" if name == "knnvc-random" else "")
         for family, metrics in (("intelligibility", ("mwer",)), ("speaker", ("secs", "src"))):
             fake_scores(root / "evaluation" / name / f"{family}.parquet", trials, metrics, 0.1 * number, inputs)

@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     ),
     "store-audio": ("bowerbird.corpus", "store_audio", "decode one shard of the manifest to 16 kHz samples"),
     "list-trials": ("bowerbird.corpus", "list_trials", "choose what is converted to which voice"),
+    "export-trials": ("bowerbird.corpus", "export_trials", "write trials as a list that other tools read"),
     "extract-features": ("bowerbird.features", "extract_features", "run a self-supervised encoder over one shard"),
     "fit-codebook": ("bowerbird.codebook", "fit_codebook", "K-means over a sample of frames"),
     "assign-units": ("bowerbird.codebook", "assign_units", "the code of every frame of one shard"),
@@ -55,6 +56,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     ),
     "compare": ("bowerbird.evaluation", "compare_runs", "paired differences of two runs, or within one, as a table"),
     "write-report": ("bowerbird.report", "write_report", "the static report with players"),
+    "listening-analyse": (
+        "bowerbird.report",
+        "analyse_listening",
+        "mean opinions of saved listening tests, as a table",
+    ),
     "convert": ("bowerbird.conversion", "convert", "convert one file or a folder to another voice"),
     "config-show": ("bowerbird.study", "show_config", "print the resolved configuration, defaults included"),
     "config-check": ("bowerbird.study", "check_config", "check a configuration and say what is wrong"),
@@ -75,13 +81,14 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 POSITIONAL = {
     "convert": ("source",),
     "compare": ("runs",),
+    "listening-analyse": ("answers",),
     "config-check": ("files",),
     "config-show": ("files",),
     "audit": ("stage",),
     "show": ("path",),
     "lineage": ("path",),
 }
-GROUPS = {"config", "pairs", "audit"}  # `bowerbird config show` is `config-show`
+GROUPS = {"config", "pairs", "audit", "listening"}  # `bowerbird config show` is `config-show`
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

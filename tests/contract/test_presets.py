@@ -10,6 +10,15 @@ from bowerbird.config import Config, load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESETS, STUDIES = (sorted((ROOT / "workflow" / folder).glob("*.yaml")) for folder in ("presets", "experiments"))
+LISTS = {
+    "libri-full": "librispeech",
+    "libri-small": "librispeech",
+    "libritts-u2u": "libritts",
+    "vctk-s2s": "vctk",
+    "vctk-u2u": "vctk",
+    "mls-x": "",
+    "mini": "",
+}  # named lists of trials: over the preset of a corpus
 LARGE_ONLY = {"qrvc-layer", "qrvc-encoder"}  # they vary the full-size study
 
 
@@ -17,9 +26,18 @@ def study(*overlays: Path) -> Config:
     return load_config([ROOT / "config.yaml", *overlays])
 
 
-@pytest.mark.parametrize("preset", [p for p in PRESETS if p.stem != "wavlm-large"], ids=lambda p: p.stem)
+@pytest.mark.parametrize("preset", [p for p in PRESETS if p.stem not in {"wavlm-large", *LISTS}], ids=lambda p: p.stem)
 def test_presets(preset: Path) -> None:
     assert study(preset).run == preset.stem
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_named_lists_change_the_trials_and_nothing_that_is_trained(name: str) -> None:
+    folder = ROOT / "workflow" / "presets"
+    base = [folder / f"{LISTS[name]}.yaml"] if LISTS[name] else []
+    before, after = study(*base), study(*base, folder / f"{name}.yaml")
+    assert after.trials != before.trials and after.trials.conditions == sorted(after.trials.conditions)
+    assert (after.run, after.experiments, after.features) == (before.run, before.experiments, before.features)
 
 
 @pytest.mark.parametrize("corpus", ["librispeech", "libritts", "vctk"])

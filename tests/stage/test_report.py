@@ -123,6 +123,7 @@ def test_facts_of_the_run_are_on_the_page(report: Path) -> None:
 def test_players_are_of_the_trials_shown_and_playable(report: Path) -> None:
     page = Page(report)
     sounds = {link for link in page.links if link.endswith(".flac")}
+    assert page.tags.count("path") > 0 and page.text.count("target, held out") == 6
     assert sounds == {f"assets/audio/{p.name}" for p in (report.parent / "assets/audio").iterdir()}
     assert page.tags.count("audio") == 6 * (1 + 3 + 2) - 1  # source, three conversions, two of the target; one failed
     for link in sounds:

@@ -90,6 +90,65 @@ def test_page_fits_a_phone(report: Path, tmp_path: Path) -> None:
     assert re.search(r'data-wide="(\d+)"', dom)[1] == "390"
 
 
+TEST_PROBE = """<script>
+addEventListener("load", async () => {
+  const report = [], press = (key) => document.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+  addEventListener("error", (event) => report.push("error=" + event.message));
+  let saved = null;
+  const make = URL.createObjectURL;
+  URL.createObjectURL = (blob) => { saved = blob; return make.call(URL, blob); };
+  const begin = (name, seed) => {
+    document.getElementById("listener").value = name;
+    document.getElementById("seed").value = seed;
+    document.getElementById("who").requestSubmit();
+  };
+  begin("someone", 7);
+  const first = order.map((q) => q.id).join(","), asked = QUESTIONS.length;
+  report.push("shuffled=" + (first !== QUESTIONS.map((q) => q.id).join(",")));
+  const load = (player) => new Promise((done) => {
+    player.addEventListener("loadedmetadata", () => done(player.duration > 0.3));
+    player.addEventListener("error", () => done(false));
+    player.preload = "metadata"; player.load();
+  });
+  let plays = true;
+  for (let n = 0; n < asked; n += 1) {
+    plays = plays && (await Promise.all([...document.querySelectorAll("#players audio")].map(load))).every(Boolean);
+    const before = document.getElementById("next").disabled;
+    press(order[place].kind === "abx" ? "b" : "4");
+    if (!before || document.getElementById("next").disabled) report.push("stuck=" + n);
+    press("Enter");
+  }
+  report.push("plays=" + plays, "done=" + !document.getElementById("done").hidden);
+  document.getElementById("save").click();
+  const result = JSON.parse(await saved.text());
+  report.push("answers=" + Object.keys(result.answers).length, "asked=" + asked, "listener=" + result.listener, "test=" + (result.test === TEST));
+  report.push("kinds=" + [...new Set(Object.values(result.answers).map((a) => a.answer))].sort().join(""));
+  report.push("again=" + (shuffled(QUESTIONS, 7).map((q) => q.id).join(",") === first), "other=" + (shuffled(QUESTIONS, 8).map((q) => q.id).join(",") !== first));
+  document.body.dataset.probe = report.join(" ; ");
+});
+</script></body>"""
+
+
+def test_the_listening_test_is_answered_by_keys_and_saves(tmp_path: Path) -> None:
+    run = fake_run(tmp_path / "fake", second_system=True)
+    write_report(run, tmp_path / "report/index.html", run / "config.yaml", ReportConfig(players=2, listening_trials=2))
+    page = tmp_path / "report/listening.html"
+    page.write_text(page.read_text(encoding="utf-8").replace("</body>", TEST_PROBE), encoding="utf-8")
+    dom = browse(page, tmp_path / "profile", "--window-size=900,1200", "--dump-dom")
+    found = dict(item.split("=", 1) for item in re.search(r'data-probe="([^"]*)"', dom)[1].split(" ; "))
+    assert "error" not in found and "stuck" not in found
+    assert (
+        found["shuffled"]
+        == found["plays"]
+        == found["done"]
+        == found["test"]
+        == found["again"]
+        == found["other"]
+        == "true"
+    )
+    assert found["answers"] == found["asked"] and found["listener"] == "someone" and found["kinds"] == "4B"
+
+
 def test_page_is_drawn(report: Path, tmp_path: Path) -> None:
     from PIL import Image
 

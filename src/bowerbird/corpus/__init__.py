@@ -28,15 +28,16 @@ from bowerbird.artifacts import (
 from bowerbird.audio import SAMPLE_RATE, float_to_int16, read_native, resample
 from bowerbird.config import CorpusConfig, RuntimeConfig, TrialsConfig
 from bowerbird.corpus.checks import Refusal, cut_span, inspect_all, split_span
+from bowerbird.corpus.lists import export_trials, read_trials
 from bowerbird.corpus.readers import read_entries
-from bowerbird.corpus.splits import assign_shards, assign_splits, find_leaks
-from bowerbird.corpus.trials import choose_trials, trials_hash
+from bowerbird.corpus.splits import assign_shards, assign_splits, find_leaks, keep_seen
+from bowerbird.corpus.trials import GIVEN_AWAY, choose_trials, find_trial_leaks, trials_hash
 from bowerbird.tables import MANIFEST, REJECTED, TRIALS, ShardWriter, read_table, write_table
 
-VERSION = 2
+VERSION = 3
 logger = logging.getLogger(__name__)
 
-__all__ = ["VERSION", "list_corpus", "list_trials", "resolve_path", "store_audio"]
+__all__ = ["VERSION", "export_trials", "list_corpus", "list_trials", "resolve_path", "store_audio"]
 
 
 def list_corpus(manifest: Path, rejected: Path, options: CorpusConfig, runtime: RuntimeConfig) -> None:
@@ -60,6 +61,7 @@ def list_corpus(manifest: Path, rejected: Path, options: CorpusConfig, runtime: 
         raise BowerbirdError(f"corpus.path: {options.path}: no usable utterance; see {rejected}")
     frame = pd.DataFrame([vars(row) for row in accepted])
     frame["split"] = assign_splits(frame, options)
+    frame["split"] = keep_seen(frame, options)
     frame["shard"] = assign_shards(frame, options.num_shards)
     leaks = find_leaks(frame)
     for what, count in leaks.items():
@@ -159,13 +161,27 @@ def _silence_trimmer():
 
 
 def list_trials(manifest: Path, output: Path, options: TrialsConfig) -> None:
-    """Choose sources, targets and references from one split: the same list for every system, by the seed alone."""
+    """Choose sources, targets and references from one split: the same list for every system, by the seed alone.
+
+    Or take them from a published list (`file`). What would make the list unfair is counted and said.
+    """
     record = RunRecord()
     table = read_table(manifest)
-    trials = choose_trials(table[table["split"] == options.split], options)
-    identity = Identity("corpus", VERSION, options.model_dump(), {"manifest": inputs_digest([manifest])})
+    inputs = {"manifest": inputs_digest([manifest])}
+    if options.file:
+        trials = read_trials(table, options)
+        inputs["list"] = stable_hash(trials[["trial_id", "source_utt", "target_speaker"]].to_dict("records"))
+    else:
+        trials = choose_trials(table[table["split"] == options.split], options)
+    leaks = find_trial_leaks(trials, table)
+    for what, count in leaks.items():
+        if count:
+            level = logging.WARNING if what in GIVEN_AWAY else logging.INFO
+            logger.log(level, "leak report: %d of %d trials: %s", count, len(trials), what)
+    identity = Identity("corpus", VERSION, options.model_dump(exclude={"file"}), inputs)
     record.write(output, identity)
-    write_table(output, trials, identity, TRIALS, extra={"trials_hash": trials_hash(trials), "trials": len(trials)})
+    facts = {"trials_hash": trials_hash(trials), "trials": len(trials), "leaks": leaks}
+    write_table(output, trials, identity, TRIALS, extra=facts)
     logger.info(
         "%d trials from %d sources to %d speakers, list %s",
         len(trials), trials["source_utt"].nunique(), trials["target_speaker"].nunique(), trials_hash(trials),

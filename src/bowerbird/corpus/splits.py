@@ -28,6 +28,19 @@ def assign_splits(table: pd.DataFrame, options: CorpusConfig) -> list[str]:
     return [named or split[speaker] for named, speaker in zip(table["split"], table["speaker"], strict=True)]
 
 
+def keep_seen(table: pd.DataFrame, options: CorpusConfig) -> list[str]:
+    """The splits, with `seen_utterances` of each training speaker moved to the split "seen", drawn by hash.
+
+    A speaker needs twice as many for any to be moved: seen speakers must be trained on.
+    """
+    split = dict(zip(table["utt_id"], table["split"], strict=True))
+    for _, own in table[table["split"] == "train"].groupby("speaker") if options.seen_utterances else []:
+        ranked = sorted(own["utt_id"], key=lambda utt_id: _hash(options.split_seed, utt_id))
+        if len(ranked) >= 2 * options.seen_utterances:
+            split |= dict.fromkeys(ranked[: options.seen_utterances], "seen")
+    return [split[utt_id] for utt_id in table["utt_id"]]
+
+
 def _hash(seed: int, speaker: str) -> str:
     return hashlib.sha256(f"{seed}:{speaker}".encode()).hexdigest()
 

@@ -36,10 +36,11 @@ def choose_trials(table: pd.DataFrame, options: TrialsConfig) -> pd.DataFrame:
             chosen = [targets[i] for i in rng.permutation(len(targets))[: options.targets_per_source]]
             for target in sorted(chosen, key=str.encode):
                 third = [s for s in speakers if s not in (speaker, target)]
-                trials.append(_trial(rows[source], target, third, own, rows, options))
+                trials += _trials(rows[source], target, third, own, rows, options)
     if not trials:
         raise BowerbirdError(
-            "trials: none fit; look at trials.cross_gender and at the speakers' genders in the manifest"
+            "trials: none fit; look at trials.cross_gender, cross_language and pools, and at the speakers' genders, "
+            "languages and sessions in the manifest"
         )
     return pd.DataFrame(trials)[TRIALS.names].sort_values(
         "trial_id", key=lambda ids: ids.map(str.encode), ignore_index=True
@@ -56,6 +57,11 @@ def _targets(source: dict, speakers: list[str], own: dict, rows: dict, options: 
         other = [u for u in own[speaker] if not _same_words(rows[u], source)]
         if speaker == source["speaker"] or len(other) < 2:
             continue
+        if options.pools == "session" and len({rows[u]["session"] for u in other} - {""}) < 2:
+            continue
+        same_language = rows[own[speaker][0]]["language"] == source["language"]
+        if options.cross_language != "any" and same_language != (options.cross_language == "same"):
+            continue
         genders = {rows[own[speaker][0]]["gender"], source["gender"]}
         known = "" not in genders
         if options.cross_gender == "any" or (known and (len(genders) == 1) == (options.cross_gender == "same")):
@@ -63,36 +69,49 @@ def _targets(source: dict, speakers: list[str], own: dict, rows: dict, options: 
     return fitting
 
 
-def _trial(source: dict, target: str, third: list[str], own: dict, rows: dict, options: TrialsConfig) -> dict:
-    """One trial; what is drawn depends on the seed, the source and the target alone."""
-    trial_id = f"{source['utt_id']}--{target}"
-    rng = np.random.Generator(np.random.PCG64([options.seed, *trial_id.encode()]))
+def _trials(source: dict, target: str, third: list[str], own: dict, rows: dict, options: TrialsConfig) -> list[dict]:
+    """A trial for each condition; what is drawn depends on the seed, the source and the target alone.
+
+    All conditions share held-out utterance, third speaker and order of references: 3 s are the beginning of 10 s.
+    """
+    pair = f"{source['utt_id']}--{target}"
+    rng = np.random.Generator(np.random.PCG64([options.seed, *pair.encode()]))
     parallel = [u for u in own[target] if _same_words(rows[u], source)]
     order = [own[target][i] for i in rng.permutation(len(own[target]))]
     heldout, *free = [u for u in order if u not in parallel]
-    references, seconds = [], 0.0
-    for utt_id in free:
-        references.append(utt_id)
-        seconds += rows[utt_id]["duration_s"]
-        if seconds >= options.reference_s:
-            break
+    if options.pools == "session":
+        free = [u for u in free if rows[u]["session"] != rows[heldout]["session"]]
     stranger = third[rng.integers(len(third))]
-    return {
-        "trial_id": trial_id,
+    shared = {
         "source_utt": source["utt_id"],
         "source_speaker": source["speaker"],
         "source_gender": source["gender"],
         "target_speaker": target,
         "target_gender": rows[heldout]["gender"],
-        "reference_utts": references,
-        "reference_s": round(seconds, 4),
         "heldout_utt": heldout,
         "parallel_utt": parallel[0] if parallel else "",
         "random_speaker_utt": own[stranger][rng.integers(len(own[stranger]))],
         "text": source["text"],
         "language": source["language"],
-        "condition": f"{options.reference_s:g}s",
     }
+    trials = []
+    for wanted in options.conditions or [options.reference_s]:
+        references, seconds = take_references(free, rows, wanted)
+        name = f"{pair}--{wanted:g}s" if options.conditions else pair
+        facts = {"trial_id": name, "reference_utts": references, "reference_s": round(seconds, 4)}
+        trials.append({**shared, **facts, "condition": f"{wanted:g}s"})
+    return trials
+
+
+def take_references(free: list[str], rows: dict, wanted: float) -> tuple[list[str], float]:
+    """Whole utterances in order until ``wanted`` seconds are reached, and their length."""
+    references, seconds = [], 0.0
+    for utt_id in free:
+        references.append(utt_id)
+        seconds += rows[utt_id]["duration_s"]
+        if seconds >= wanted:
+            break
+    return references, seconds
 
 
 def _same_words(one: dict, other: dict) -> bool:
@@ -103,6 +122,51 @@ def _same_words(one: dict, other: dict) -> bool:
 def _words(text: str) -> str:
     """Text without case and punctuation, to find the same sentence."""
     return " ".join(re.findall(r"\w+", text.lower()))
+
+
+GIVEN_AWAY = (
+    "the judge's utterance is among the references",
+    "a reference says the source's words",
+    "the judge's utterance says the source's words",
+    "source and target are one speaker",
+)  # no trial of `choose_trials` does
+
+
+def find_trial_leaks(trials: pd.DataFrame, manifest: pd.DataFrame) -> dict[str, int]:
+    """How many trials give something away, by what it is; ``manifest`` is of all splits.
+
+    `GIVEN_AWAY` cannot come from `choose_trials`; published lists have them. The rest is for the reader to judge.
+    """
+    rows = {row["utt_id"]: row for row in manifest.to_dict("records")}
+    training = set(manifest.loc[manifest["split"] == "train", "speaker"])
+    trained = set(manifest.loc[manifest["split"] == "train", "utt_id"])
+    counts = dict.fromkeys(
+        (
+            *GIVEN_AWAY,
+            "a reference is of the session of the judge's utterance",
+            "less speech of the target than the condition says",
+            "source or target was trained on as a speaker",
+            "the source utterance itself was trained on",
+        ),
+        0,
+    )
+    for trial in trials.to_dict("records"):
+        source, judged = rows[trial["source_utt"]], rows[trial["heldout_utt"]]
+        references = [rows[utt_id] for utt_id in trial["reference_utts"]]
+        wanted = re.fullmatch(r"([\d.]+)s", trial["condition"])
+        found = (
+            trial["heldout_utt"] in trial["reference_utts"],
+            any(_same_words(reference, source) for reference in references),
+            _same_words(judged, source),
+            trial["source_speaker"] == trial["target_speaker"],
+            any(r.get("session", "") and r.get("session", "") == judged.get("session", "") for r in references),
+            bool(wanted) and trial["reference_s"] < float(wanted[1] if wanted else 0),
+            bool({trial["source_speaker"], trial["target_speaker"]} & training),
+            trial["source_utt"] in trained,
+        )
+        for what, is_so in zip(counts, found, strict=True):
+            counts[what] += bool(is_so)
+    return counts
 
 
 def trials_hash(trials: pd.DataFrame) -> str:

@@ -1,7 +1,7 @@
 """Stage *report*: one static folder that opens offline: scores with intervals, players, pictures, and what it took.
 
 The page is ``index.html``; everything it links to lies in ``assets/`` beside it, so the folder can be moved or sent as
-it is. Nothing is loaded from elsewhere, and a policy in the page forbids it.
+it is. ``listening.html`` beside it asks listeners. Nothing is loaded from elsewhere, and a policy in the page forbids it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from bowerbird.config import ReportConfig, load_config
 from bowerbird.report.figures import draw_figures
 from bowerbird.report.formats import FILTERS
 from bowerbird.report.listening import gather_listening
+from bowerbird.report.opinions import analyse_listening
+from bowerbird.report.questionnaire import write_test
 from bowerbird.report.run import Run
 from bowerbird.report.scores import gather_scores
 
-VERSION = 2
+VERSION = 3
 HERE = Path(__file__).parent
+TEST = "listening.html"
 MARKER = "files of a bowerbird report; they are replaced when it is written again\n"
 INPUTS = (
     "corpus/*.parquet",
@@ -40,7 +43,7 @@ INPUTS = (
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["VERSION", "write_report"]
+__all__ = ["VERSION", "analyse_listening", "write_report"]
 
 
 def write_report(root: Path, output: Path, config: Path, options: ReportConfig) -> None:
@@ -58,8 +61,9 @@ def write_report(root: Path, output: Path, config: Path, options: ReportConfig) 
     folder.mkdir(parents=True, exist_ok=True)
     assets = folder / f".tmp-{os.getpid()}-assets"
     try:
-        page = _render(run, assets, options, identity)
+        page, test = _render(run, assets, options, identity)
         _replace(assets, folder / "assets")
+        write_text(folder / TEST, test) if test else (folder / TEST).unlink(missing_ok=True)
     finally:
         shutil.rmtree(assets, ignore_errors=True)
     record.write(output, identity)
@@ -69,8 +73,8 @@ def write_report(root: Path, output: Path, config: Path, options: ReportConfig) 
     logger.info("%s: written", output)
 
 
-def _render(run: Run, assets: Path, options: ReportConfig, identity: Identity) -> str:
-    """The page as text; its files go to ``assets``."""
+def _render(run: Run, assets: Path, options: ReportConfig, identity: Identity) -> tuple[str, str]:
+    """The page and the listening test as text; its files go to ``assets``."""
     for name in ("audio", "pictures", "data"):
         (assets / name).mkdir(parents=True)
     (assets / "README.txt").write_text(MARKER, encoding="utf-8")
@@ -84,16 +88,20 @@ def _render(run: Run, assets: Path, options: ReportConfig, identity: Identity) -
         undefined=jinja2.StrictUndefined,
     )
     environment.filters.update(FILTERS)
-    return environment.get_template("page.html.j2").render(
+    style = Markup((HERE / "style.css").read_text(encoding="utf-8"))
+    test = write_test(listening[: options.listening_trials], assets, options.title, style)
+    page = environment.get_template("page.html.j2").render(
         run=run,
+        test=TEST if test else "",
         scores=scores,
         listening=listening,
         figures=draw_figures(run, scores),
         options=options,
         identity=identity,
-        style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
+        style=style,
         script=Markup((HERE / "page.js").read_text(encoding="utf-8")),
     )
+    return page, test
 
 
 def _check_ours(assets: Path) -> None:

@@ -6,7 +6,7 @@ import math
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from PIL import Image
 
 from bowerbird.artifacts import BowerbirdError
 from bowerbird.audio import SAMPLE_RATE, read_audio, write_audio
+from bowerbird.metrics.prosody import PitchDetector, PitchTrack
 from bowerbird.nn.mel import LogMel
 from bowerbird.report.formats import slug
 from bowerbird.report.run import Run
@@ -26,6 +27,7 @@ from bowerbird.tables import Shards, read_table, shard_paths
 
 SHOWN = ("mwer", "mcer", "secs", "src", "f0_pcc", "dnsmos_ovrl")  # scores beside a player
 HEADINGS = {"mwer": "WER", "mcer": "CER"}
+HUNDREDTHS, LANE, LOWEST_HZ, SEMITONES = 100, 36, 60.0, 36.0  # the F0 lane holds three octaves from 60 Hz
 RANGE = (-9.0, 1.0)  # of log-mel values, white to black
 
 
@@ -39,6 +41,7 @@ class Sound:
     seconds: float = 0.0
     picture: str = ""
     width: float = 100.0  # of the picture, percent of the longest of the trial
+    pitch: str = ""  # its F0 as the path of a picture `HUNDREDTHS` wide a second and `LANE` high
     heard: str = ""
     scores: list[tuple[str, str]] = field(default_factory=list)
     error: str = ""
@@ -50,8 +53,17 @@ class Heard:
 
     number: int
     trial: dict[str, Any]
-    rows: list[Sound]  # source and conversions, on one time scale
+    rows: list[Sound]  # source, the target's held-out utterance and conversions, on one time scale
     references: list[Sound]
+
+    @property
+    def span(self) -> float:
+        """Width of the trial's F0 pictures, in hundredths of a second."""
+        return round(HUNDREDTHS * max((row.seconds for row in self.rows), default=1.0), 1) or 1.0
+
+    @property
+    def source_pitch(self) -> str:
+        return next((row.pitch for row in self.rows if row.kind == "source"), "")
 
     @property
     def direction(self) -> str:
@@ -105,6 +117,8 @@ class _Desk:
         except BowerbirdError:
             self.corpus = None
         self.names: Counter[str] = Counter()
+        self.contours: dict[str, str] = {}
+        self.detector = PitchDetector()
 
     def utterance(self, utt_id: str) -> tuple[str, float]:
         """(link, seconds) of an utterance of the corpus; ("", 0) if its audio is not there."""
@@ -137,6 +151,14 @@ class _Desk:
             Image.fromarray(np.rint(255 * (1 - ink)).astype(np.uint8), "L").save(target, optimize=True)
         return f"assets/pictures/{name}"
 
+    def pitch(self, link: str) -> str:
+        """F0 of a sound as the commands of an SVG path; a gap where it is unvoiced."""
+        name = Path(link).name
+        if name not in self.contours:
+            wave = read_audio(self.assets / "audio" / name)
+            self.contours[name] = contour(self.detector.track(wave)) if len(wave) >= 1024 else ""
+        return self.contours[name]
+
     def _name(self, name: str) -> str:
         """A file's name that no other sound of this report has."""
         short = slug(name)
@@ -149,6 +171,7 @@ def _hear(number: int, trial: dict[str, Any], desk: _Desk, conversions: dict[Sys
     link, seconds = desk.utterance(trial["source_utt"])
     truth = scores.get((trial["trial_id"], "ground-truth"), {})
     rows = [_sound("source", "source", link, seconds, truth)]
+    rows.append(_sound("target, held out", "heldout", *desk.utterance(trial["heldout_utt"]), {}))
     for system, table in conversions.items():
         converted = table.get(trial["trial_id"])
         own = scores.get((trial["trial_id"], system.name), {})
@@ -161,14 +184,29 @@ def _hear(number: int, trial: dict[str, Any], desk: _Desk, conversions: dict[Sys
             rows.append(_sound(system.name, system.kind, link, seconds, own))
     longest = max((row.seconds for row in rows), default=0.0) or 1.0
     rows = [
-        Sound(**{**vars(row), "picture": desk.spectrogram(row.audio), "width": round(100 * row.seconds / longest, 2)})
+        replace(
+            row,
+            picture=desk.spectrogram(row.audio),
+            width=round(100 * row.seconds / longest, 2),
+            pitch=desk.pitch(row.audio),
+        )
         if row.audio
         else row
         for row in rows
     ]
-    heard = [(utt_id, "reference") for utt_id in trial["reference_utts"]] + [(trial["heldout_utt"], "heldout")]
-    references = [Sound(utt_id, kind, *desk.utterance(utt_id)) for utt_id, kind in heard]
+    references = [Sound(utt_id, "reference", *desk.utterance(utt_id)) for utt_id in trial["reference_utts"]]
     return Heard(number, trial, rows, references)
+
+
+def contour(track: PitchTrack) -> str:
+    """A pitch track as the commands of an SVG path, x in hundredths of a second, y from the top of the lane."""
+    parts, before = [], -2
+    for frame in map(int, np.flatnonzero(track.voiced)):
+        height = LANE * (1 - 12 * np.log2(track.hertz[frame] / LOWEST_HZ) / SEMITONES)
+        command = "L" if frame == before + 1 else "M"
+        parts.append(f"{command}{HUNDREDTHS * frame * 256 / SAMPLE_RATE:.1f} {min(max(height, 0.0), LANE):.1f}")
+        before = frame
+    return "".join(parts)
 
 
 def _sound(label: str, kind: str, link: str, seconds: float, scores: dict[str, Any]) -> Sound:

@@ -181,6 +181,39 @@ class Run:
         return [step for step in steps if step.jobs or step.files]
 
     @property
+    def total(self) -> Step:
+        """The whole run as one line."""
+        steps = self.ledger
+        known = [step.wall_s for step in steps if step.wall_s is not None]
+        return Step(
+            "all", sum(s.jobs for s in steps), sum(s.seconds for s in steps), sum(known) if known else None,
+            max((s.peak_mib for s in steps), default=0.0), sum(s.files for s in steps), sum(s.disk_mib for s in steps),
+        )  # fmt: skip
+
+    @cached_property
+    def speeds(self) -> list[tuple[str, dict[str, float], float]]:
+        """(experiment, seconds of work a second of audio by step, seconds of audio) of conversions that were made."""
+        found = []
+        for path, record in self.records.items():
+            if path.parts[0] == "conversion" and record.get("rtf"):
+                found.append((path.parts[1], dict(record["rtf"]), float(record.get("audio_s", 0.0))))
+        return found
+
+    @property
+    def speed_steps(self) -> list[str]:
+        """Steps of all conversions, in the order they are made."""
+        steps = dict.fromkeys(step for _, rtf, _ in self.speeds for step in rtf)
+        ends = ("conversion", "writing")
+        return [*(["reading"] if "reading" in steps else []), *(s for s in steps if s not in ("reading", *ends)),
+                *(s for s in ends if s in steps)]  # fmt: skip
+
+    @property
+    def trial_list(self) -> dict[str, Any]:
+        """Hash and leak report of the list of trials, {} where there is none."""
+        path = self.root / "corpus" / "trials.parquet"
+        return read_identity(path) if path.exists() else {}
+
+    @property
     def made(self) -> dict[str, str]:
         """When and with what the artifacts were made, as their records say."""
         records = list(self.records.values())

@@ -49,6 +49,8 @@ METRICS = {
                percent=True),
         Metric("wer", "WER", -1, "word errors over words of the reference, pooled over trials", percent=True),
         Metric("cer", "CER", -1, "character errors over characters of the reference, pooled over trials", percent=True),
+        Metric("dwer", "dWER", -1, "word errors against what the same recogniser hears in the source, pooled", percent=True,
+               headline=False),
         Metric("secs", "SECS", 1, "cosine of conversion and held-out utterance of the target, which no system heard"),
         Metric("src", "SRC", -1, "cosine of conversion and source: how much of the source's voice is left"),
         Metric("nearer_target", "Nearer target", 1, "trials whose conversion is nearer to the target than to the source",
@@ -56,13 +58,35 @@ METRICS = {
         Metric("f0_pcc", "F0 PCC", 1, "correlation of log F0 with the source, over frames voiced in both"),
         Metric("dnsmos_ovrl", "DNSMOS", 1, "estimated overall opinion score (P.835), 1 to 5", places=2),
         Metric("dnsmos_p808", "P.808", 1, "estimated opinion score (P.808), 1 to 5", places=2),
-        Metric("mwer", "WER, mean of utterances", -1, "mean of each trial's own rate", percent=True,
+        Metric("mwer", "mWER", -1, "mean over trials of each one's own rate", percent=True,
                headline=False),
-        Metric("mcer", "CER, mean of utterances", -1, "mean of each trial's own rate", percent=True,
+        Metric("mcer", "mCER", -1, "mean over trials of each one's own rate", percent=True,
                headline=False),
         Metric("secs_prompt", "SECS to the references", 1, "cosine with the mean of the references, which the system heard",
                headline=False),
         Metric("margin", "SECS − SRC", 1, "how much nearer to the target than to the source", headline=False),
+        Metric("secs_rel", "SECS rel", 1, "share of the way from the source's voice to the target's own speech",
+               percent=True, headline=False),
+        Metric("acc_eer", "ACC@EER", 1, "conversions that the verifier accepts at its own equal-error threshold",
+               percent=True, headline=False),
+        Metric("eer_ind", "EER ind", 1, "telling real target speech from converted: 50 % is as near as real speech",
+               percent=True, headline=False),
+        Metric("eer_ver", "EER ver", -1, "telling the conversion's target from a third speaker", percent=True,
+               headline=False),
+        *(
+            Metric(f"{name}_second", f"{heading}, second verifier", better, "as its namesake, by the second verifier",
+                   percent=percent, headline=False)
+            for name, heading, better, percent in (
+                ("secs", "SECS", 1, False), ("secs_prompt", "SECS to the references", 1, False), ("src", "SRC", -1, False),
+                ("margin", "SECS − SRC", 1, False), ("nearer_target", "Nearer target", 1, True),
+                ("secs_rel", "SECS rel", 1, True), ("acc_eer", "ACC@EER", 1, True), ("eer_ind", "EER ind", 1, True),
+                ("eer_ver", "EER ver", -1, True),
+            )
+        ),
+        Metric("epcc", "Energy PCC", 1, "correlation of energy in dB with the source", headline=False),
+        Metric("f0_pcc_zeros", "F0 PCC with zeros", 0, "FreeVC's definition, for comparison with published tables only: "
+               "mostly measures voicing", headline=False),
+        Metric("mcd", "MCD", -1, "mel-cepstral distortion to the target saying the sentence, dB", places=2, headline=False),
         Metric("f0_rmse_centred", "F0 RMSE", -1, "semitones, each track's own mean removed", places=2, headline=False),
         Metric("vuv_f1", "Voicing F1", 1, "voiced frames against the source's", headline=False),
         Metric("dnsmos_sig", "DNSMOS SIG", 1, "estimated opinion of the speech (P.835), 1 to 5", places=2, headline=False),
@@ -112,6 +136,7 @@ class Cell:
     middle: float = 0.0
     width: float = 0.0
     is_best: bool = False
+    mark: str = ""  # how surely it differs from the best system of its column, corrected for all comparisons
 
     @property
     def has_value(self) -> bool:
@@ -136,6 +161,16 @@ class Definition:
 
 
 @dataclass(frozen=True)
+class Parts:
+    """One metric over parts of the trials: genders, languages or conditions."""
+
+    by: str
+    metric: Metric
+    cells: list[str]
+    rows: list[tuple[System, list[dict[str, Any] | None]]]
+
+
+@dataclass(frozen=True)
 class Scores:
     """Everything about the scores."""
 
@@ -148,6 +183,11 @@ class Scores:
     notes: list[str]  # that hold for the whole table
     differences: list[dict[str, Any]] = field(default_factory=list)
     downloads: list[tuple[str, str]] = field(default_factory=list)
+    parts: list[Parts] = field(default_factory=list)
+
+    @property
+    def has_marks(self) -> bool:
+        return any(cell.mark for cell in self.cells.values())
 
     def group(self, kind: str) -> list[System]:
         return [system for system in self.systems if system.kind == kind]
@@ -171,8 +211,9 @@ def gather_scores(run: Run, data: Path) -> Scores:
     metrics = [_metric(name) for name in [*METRICS, *summary["metric"]] if name in set(summary["metric"])]
     metrics = list(dict.fromkeys(metrics))
     cells = {}
+    marks = _marks(run)
     for metric in metrics:
-        cells.update(_cells(metric, summary[summary["metric"] == metric.name], systems, links))
+        cells.update(_cells(metric, summary[summary["metric"] == metric.name], systems, links, marks))
     return Scores(
         systems=systems,
         metrics=[m for m in metrics if m.headline],
@@ -183,6 +224,7 @@ def gather_scores(run: Run, data: Path) -> Scores:
         notes=[*_notes(summary), *_judged_by_their_teacher(run, systems)],
         differences=_differences(run, systems),
         downloads=downloads,
+        parts=_parts(run, systems),
     )
 
 
@@ -219,7 +261,13 @@ def _metric(name: str) -> Metric:
     return METRICS.get(name) or Metric(name, name, 0, "", headline=False)
 
 
-def _cells(metric: Metric, rows: pd.DataFrame, systems: list[System], links: dict[tuple[str, str], str]) -> dict:
+def _cells(
+    metric: Metric,
+    rows: pd.DataFrame,
+    systems: list[System],
+    links: dict[tuple[str, str], str],
+    marks: dict[tuple[str, str, str], str],
+) -> dict:
     """Cells of one column, placed on a scale from its lowest to its highest bound."""
     bounds = rows[["low", "high", "mean"]].to_numpy(dtype=float)
     known = bounds[pd.notna(bounds)]
@@ -235,8 +283,36 @@ def _cells(metric: Metric, rows: pd.DataFrame, systems: list[System], links: dic
             mean, low, high, int(row["n"]), int(row.get("missing", 0)), row["note"] or "",
             links.get((row["experiment"], metric.name), ""),
             round(left, 2), round(middle, 2), round(max(right - left, 0), 2), row["experiment"] == best,
+            marks.get((metric.name, best, row["experiment"]), ""),
         )  # fmt: skip
     return cells
+
+
+def _marks(run: Run) -> dict[tuple[str, str, str], str]:
+    """(metric, one, other) -> mark of their paired difference, either way round."""
+    marks = {}
+    for row in run.table("evaluation/differences.parquet").to_dict("records"):
+        for pair in ((row["first"], row["second"]), (row["second"], row["first"])):
+            marks[(row["metric"], *pair)] = row.get("mark", "") or ""
+    return marks
+
+
+PARTED = ("wer", "cer", "secs", "f0_pcc", "dnsmos_ovrl")  # shown by genders, languages and conditions
+
+
+def _parts(run: Run, systems: list[System]) -> list[Parts]:
+    table = run.table("evaluation/cells.parquet")
+    found = []
+    for by in ("gender", "language", "condition") if len(table) else ():
+        for name in PARTED:
+            rows = table[(table["by"] == by) & (table["metric"] == name)]
+            cells = sorted(set(rows["cell"]))
+            by_place = {(row["experiment"], row["cell"]): row for row in rows.to_dict("records")}
+            shown = [(system, [by_place.get((system.name, cell)) for cell in cells]) for system in systems]
+            shown = [(system, row) for system, row in shown if any(row)]
+            if shown:
+                found.append(Parts(by, METRICS[name], cells, shown))
+    return found
 
 
 def _best(metric: Metric, rows: pd.DataFrame, among: list[str]) -> str:
@@ -288,8 +364,16 @@ def _differences(run: Run, systems: list[System]) -> list[dict[str, Any]]:
         if row["second"] in own and row["first"] not in own:  # the system first
             row |= {"first": row["second"], "second": row["first"], "difference": -row["difference"]}
             row |= {"low": -row["high"], "high": -row["low"]}
-        rows.append({**row, "metric": metric, "excludes_zero": row["low"] > 0 or row["high"] < 0})
+        rows.append({**row, "metric": metric, "mark": row.get("mark", "") or ""})
     return rows
+
+
+# numbers of the whole list, and a metric of the rows they are made of
+MADE_OF = {"wer": "word_hits", "cer": "char_hits", "dwer": "dword_hits"} | {
+    f"{made}{suffix}": f"{part}{suffix}"
+    for made, part in (("secs_rel", "secs_gain"), ("eer_ind", "secs_real"), ("eer_ver", "secs_other"))
+    for suffix in ("", "_second")
+}
 
 
 def _copy_rows(run: Run, data: Path) -> tuple[dict[tuple[str, str], str], list[tuple[str, str]]]:
@@ -300,10 +384,16 @@ def _copy_rows(run: Run, data: Path) -> tuple[dict[tuple[str, str], str], list[t
         experiment, name = path.parent.name, f"{slug(path.parent.name)}-{slug(path.stem)}.csv"
         table.to_csv(data / name, index=False)
         metrics = set(table["metric"])
-        metrics |= {rate for rate, part in (("wer", "word_hits"), ("cer", "char_hits")) if part in metrics}
+        metrics |= {made for made, part in MADE_OF.items() if part in metrics}
         links |= {(experiment, metric): f"assets/data/{name}" for metric in metrics}
     downloads = []
-    for source in ("evaluation/summary", "evaluation/differences", "corpus/trials", "corpus/rejected"):
+    for source in (
+        "evaluation/summary",
+        "evaluation/differences",
+        "evaluation/cells",
+        "corpus/trials",
+        "corpus/rejected",
+    ):
         table = run.table(f"{source}.parquet")
         if len(table.columns):
             name = f"{Path(source).name}.csv"
