@@ -65,13 +65,13 @@ def _fsync_directory(folder: Path) -> None:
             os.close(handle)
 
 
-SEALS = ".sha256"  # folder beside sealed artifacts
+SEAL = ".sha256"  # ends the name of a hidden file beside a sealed artifact; no pattern for artifacts matches it
 
 
 def seal_path(artifact: str | os.PathLike[str]) -> Path:
-    """Where the digests of ``artifact`` (and of what belongs to it) lie: ``cd folder && sha256sum -c .sha256/*``."""
+    """Where the digests of ``artifact`` (and of what belongs to it) lie: ``cd folder && sha256sum -c .*.sha256``."""
     path = Path(artifact)
-    return path.parent / SEALS / path.name
+    return path.with_name(f".{path.name}{SEAL}")
 
 
 def write_seal(artifact: str | os.PathLike[str], digests: Mapping[str, str]) -> None:
@@ -80,7 +80,7 @@ def write_seal(artifact: str | os.PathLike[str], digests: Mapping[str, str]) -> 
 
 
 def read_seal(seal: Path) -> dict[str, str]:
-    """Digests by path from the folder that the seal's folder lies in."""
+    """Digests by path from the seal's folder."""
     lines = seal.read_text(encoding="utf-8", errors="replace").splitlines()
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 

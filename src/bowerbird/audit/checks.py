@@ -13,7 +13,7 @@ import numpy as np
 
 from bowerbird.artifacts import (
     IDENTITY_KEY,
-    SEALS,
+    SEAL,
     BowerbirdError,
     file_sha256,
     read_seal,
@@ -55,7 +55,7 @@ def check_run(root: Path) -> Iterator[Finding]:
     seen = set()
     for path in sorted(root.rglob("*")):
         relative = path.relative_to(root)
-        if not path.is_file() or NOT_ARTIFACTS & set(relative.parts) or path.parent.name == SEALS:
+        if not path.is_file() or NOT_ARTIFACTS & set(relative.parts):
             continue
         name = str(relative)
         if path.name.startswith(".tmp-"):
@@ -77,7 +77,7 @@ def check_run(root: Path) -> Iterator[Finding]:
 def _check(path: Path, name: str, seals: Mapping[Path, str], shards: Mapping[str, int]) -> Finding:
     """One file against its own records."""
     if path in seals and file_sha256(path) != seals[path]:
-        return Finding(name, "corrupt", f"bytes differ from the digest in {SEALS}/; {AGAIN}")
+        return Finding(name, "corrupt", f"bytes differ from the digest beside it; {AGAIN}")
     if path.name.endswith(".run.json"):
         return check_record(path, name)
     if path.suffix == ".npy":
@@ -120,9 +120,9 @@ def index_of(array: Path) -> Path:
 def _read_seals(root: Path) -> dict[Path, str]:
     """Recorded digests by path, of everything that is sealed."""
     found: dict[Path, str] = {}
-    for seal in sorted(root.rglob(f"{SEALS}/*")):
+    for seal in sorted(root.rglob(f".*{SEAL}")):
         if not NOT_ARTIFACTS & set(seal.relative_to(root).parts) and not seal.name.startswith(".tmp-"):
-            found |= {seal.parent.parent / name: digest for name, digest in read_seal(seal).items() if name}
+            found |= {seal.parent / name: digest for name, digest in read_seal(seal).items() if name}
     return found
 
 

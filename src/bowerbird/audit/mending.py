@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from bowerbird.artifacts import run_record_path, seal_path
+from bowerbird.artifacts import SEAL, run_record_path, seal_path
 
 from .checks import Finding
 
@@ -32,8 +32,8 @@ def outputs_of(path: Path) -> list[Path]:
     """The artifacts of the job that wrote ``path``: a run record belongs to its artifact, an index to its array."""
     if path.name.endswith(".run.json"):
         path = path.with_name(path.name.removesuffix(".run.json"))
-    if path.parent.name == ".sha256":
-        path = path.parent.parent / path.name
+    if path.name.startswith(".") and path.name.endswith(SEAL):
+        path = path.with_name(path.name[1:].removesuffix(SEAL))
     if path.name.startswith("shard-"):
         stem = path.name.split(".")[0]
         return [path.with_name(f"{stem}{suffix}") for suffix in (".npy", ".distances.npy", ".parquet")]

@@ -266,7 +266,7 @@ def _step(root: Path, noun: str, records: dict[Path, dict[str, Any]]) -> Step:
     total = Step(noun)
     parts: dict[str, Step] = {}
     for path in sorted((root / noun).rglob("*")):
-        if not path.is_file() or {"checkpoints", "tensorboard"} & set(path.parts):
+        if not path.is_file() or path.name.startswith(".") or {"checkpoints", "tensorboard"} & set(path.parts):
             continue
         below = path.relative_to(root)
         variant = below.parts[1] if len(below.parts) > 2 else ""
