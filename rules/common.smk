@@ -65,7 +65,12 @@ def encoder_files(spec):
     """What a local encoder is made of: configuration and weights, in one file or several."""
     folder = Path(bundled(spec.removeprefix("phonetic:").removeprefix("voice-print:")))
     patterns = ("*.json", "*.safetensors", "pytorch_model*.bin")
-    return sorted(str(path) for pattern in patterns for path in folder.glob(pattern))
+    files = sorted(str(path) for pattern in patterns for path in folder.glob(pattern))
+    settings = folder / "config.json"
+    if spec.startswith("phonetic:") and settings.is_file():
+        below = json.loads(settings.read_text(encoding="utf-8")).get("encoder", "")
+        files += encoder_files(below) if below else []
+    return files
 
 
 def corpus_files():

@@ -21,6 +21,7 @@ LIMIT_MB = 15
 PURPOSE = {
     "vocoder": "A generator of speech from the features named below.",
     "converter": "The converter of Palindromic VC at nano size, pre-trained on many voices: a study only fine-tunes it.",
+    "flow": "Takin-VC's content encoder, timbre modules and flow at nano size, trained on many voices: a study fine-tunes it.",
     "resynthesis": "QR-VC at nano size, pre-trained on many voices: a study only fine-tunes it, with its own codebook.",
     "preparation": "Encoder and decoder of Stepback at nano size, after stage 1: its other stages are a study's own.",
 }
@@ -28,6 +29,8 @@ SHOWN = {
     "generator": "generator",
     "adversarial_from": "discriminators from step",
     "speaker_weight": "weight of the speaker loss",
+    "width": "width of the U-Net",
+    "codes": "codes of the content",
     "variation_dim": "channels of speaking variation",
 }
 

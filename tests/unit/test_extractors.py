@@ -1,0 +1,104 @@
+"""Phonetic features and voice prints as variants of `features`: what they hold, and recognisers of transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import Wav2Vec2Config, Wav2Vec2ForCTC, WhisperConfig, WhisperModel
+
+from bowerbird.artifacts import BowerbirdError
+from bowerbird.config import FeaturesConfig
+from bowerbird.encoders.extractors import open_extractor
+from bowerbird.encoders.phonetic import PhoneticEncoder
+from bowerbird.encoders.speaker import load_verifier
+
+
+def wave(seconds: float = 1.5) -> torch.Tensor:
+    return 0.05 * torch.randn(int(16_000 * seconds), generator=torch.Generator().manual_seed(0))
+
+
+def extractor(encoder: str, **options: Any) -> Any:
+    return open_extractor(FeaturesConfig(encoder=encoder, **{"layer": 0, **options}), key="features.x")
+
+
+def test_phone_posteriors_are_those_of_the_phonetic_encoder() -> None:
+    phones = extractor("phonetic:bundled:nano-phones")
+    found = phones.extract(wave())
+    assert found.shape == (74, 40) == (phones.num_frames(24_000), phones.dim)
+    torch.testing.assert_close(found, PhoneticEncoder().posteriors(wave()), atol=1e-3, rtol=0)  # float16
+    torch.testing.assert_close(found.sum(1), torch.ones(74), atol=5e-3, rtol=0)
+    encoder = extractor("bundled:nano-encoder", layer=3)
+    assert phones.weights != encoder.weights  # of the head and of the encoder below it
+
+
+def test_a_voice_print_is_one_row_of_the_first_seconds() -> None:
+    voice = extractor("voice-print:ge2e", max_window_s=3.0)
+    (row,) = voice.extract_batch([wave(5.0)], ["u"])
+    assert row.shape == (1, 256) == (1, voice.dim) and row.dtype == np.float16
+    np.testing.assert_allclose(row, load_verifier("resemblyzer").embed([wave(5.0)[:48_000]]), atol=1e-3)
+    assert voice.identity_params()["weights_sha256"] == load_verifier("resemblyzer").identity.weights_sha256
+    with pytest.raises(BowerbirdError, match="u: a wave without samples has no voice"):
+        voice.extract_batch([torch.zeros(0)], ["u"])
+
+
+@pytest.fixture(scope="module")
+def recognisers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A CTC model and a Whisper with random weights, as `transformers` saves them."""
+    root = tmp_path_factory.mktemp("recognisers")
+    torch.manual_seed(0)
+    ctc = Wav2Vec2Config(
+        vocab_size=9, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16,
+        conv_dim=(8,) * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2,
+    )  # fmt: skip
+    whisper = WhisperConfig(
+        vocab_size=20, d_model=16, encoder_layers=2, decoder_layers=1, encoder_attention_heads=2, pad_token_id=0,
+        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, bos_token_id=1, eos_token_id=2,
+        decoder_start_token_id=1,
+    )  # fmt: skip
+    Wav2Vec2ForCTC(ctc).save_pretrained(root / "ctc")
+    WhisperModel(whisper).save_pretrained(root / "whisper")
+    return {"ctc": root / "ctc", "whisper": root / "whisper"}
+
+
+def test_posteriors_of_a_ctc_model(recognisers: dict[str, Path]) -> None:
+    phones = extractor(f"phonetic:{recognisers['ctc']}")
+    found = phones.extract(wave())
+    model = Wav2Vec2ForCTC.from_pretrained(recognisers["ctc"]).eval()
+    with torch.no_grad():
+        expected = model(wave()[None]).logits[0].softmax(-1)
+    assert found.shape == (74, 9)
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
+
+
+def test_hidden_states_of_whispers_encoder(recognisers: dict[str, Path]) -> None:
+    middle, last = (extractor(f"phonetic:{recognisers['whisper']}", layer=layer).extract(wave()) for layer in (1, 2))
+    assert middle.shape == last.shape == (74, 16)
+    assert not torch.allclose(middle, last, atol=1e-2)
+    model = WhisperModel.from_pretrained(recognisers["whisper"]).eval()
+    from transformers import WhisperFeatureExtractor
+
+    mels = WhisperFeatureExtractor()(wave().numpy(), sampling_rate=16_000, return_tensors="pt").input_features
+    with torch.no_grad():
+        expected = model.encoder(mels).last_hidden_state[0, :74]
+    torch.testing.assert_close(last, expected, atol=2e-3, rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("whisper", {"layer": 3}, "Whisper has layers 0 to 2"),
+        ("whisper", {"layer": 1, "max_window_s": 40.0}, "hears 30 s at most"),
+    ],
+)
+def test_what_a_recogniser_does_not_have(recognisers: dict[str, Path], name: str, options: dict, message: str) -> None:
+    with pytest.raises(BowerbirdError, match=message):
+        extractor(f"phonetic:{recognisers[name]}", **options)
+
+
+def test_a_folder_without_a_recogniser(tmp_path: Path) -> None:
+    with pytest.raises(BowerbirdError, match="no such directory"):
+        extractor(f"phonetic:{tmp_path / 'none'}")
