@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import yaml
@@ -55,6 +56,11 @@ class Slurm:
         text = self.call("squeue", "--noheader", "--states=all", "--sort=i", "--format=%i|%T|%k|%N|%S|%e")
         found = [SlurmJob(*line.split("|")) for line in text.splitlines()]
         return [job for job in found if state in ("", job.state) and job.rule.startswith(f"rule_{rule}")]
+
+    def meet_time_limit(self, job: SlurmJob) -> None:
+        """Shorten a running job's time limit to the minute that it is in."""
+        elapsed = (datetime.now() - datetime.fromisoformat(job.start)).total_seconds()
+        self.call("scontrol", "update", f"jobid={job.number}", f"timelimit={1 + int(elapsed // 60)}")
 
     def restart_controller(self, pause: int) -> None:
         environment = {**self.environment, "BOWERBIRD_CONTROLLER_PAUSE": str(pause)}

@@ -16,7 +16,7 @@ from harness import Slurm, SlurmJob, Study, going_on_after, kill, wait_until
 MINUTES = 60
 FAULTS: dict[str, dict[str, object]] = {
     "list_trials": {"mem_mb": "100 if attempt == 1 else 4000"},
-    "train_stage": {"runtime": "1 if attempt == 1 else 60", "slurm_extra": "'--signal=TERM@55'"},
+    "train_stage": {"runtime": 60, "slurm_extra": "'--signal=TERM@55'"},
 }
 
 
@@ -59,6 +59,10 @@ def story(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Story:
         slurm.call("scontrol", "update", "nodename=gpu1", "state=drain", "reason=test")
         slurm.call("scancel", told.cancelled)
         slurm.restart_controller(pause=6)
+        live = "training/vocoder/vocoder/checkpoints/*/metrics.jsonl"
+        learning = lambda: any(path.stat().st_size for path in study.results.glob(live))  # noqa: E731
+        wait_until("the training learns", 15 * MINUTES, learning, study)
+        slurm.meet_time_limit(running("train_stage")[0])
         told.returncode = main.wait(timeout=30 * MINUTES)
         told.jobs = slurm.jobs()
         assert undisturbed.wait(timeout=20 * MINUTES) == 0, reference.tail()
@@ -82,7 +86,7 @@ def test_the_study_ends_well(story: Story) -> None:
 def test_its_artifacts_are_those_of_an_undisturbed_run_on_one_machine(story: Story) -> None:
     stages = ("corpus", "features", "training")
     expected, found = story.reference.artifacts(*stages), story.study.artifacts(*stages)
-    assert sorted(found) == sorted(expected | {"corpus/trials.parquet": b""})
+    assert sorted(expected.keys() - found.keys()) == []
     assert [name for name in expected if expected[name] != found[name]] == []
     assert "training/vocoder/vocoder/model.safetensors" in expected
 
@@ -107,7 +111,7 @@ def test_a_cancelled_job_is_tried_again_and_not_on_the_drained_node(story: Story
     assert job.state in ("CANCELLED", "FAILED")
     tries = [other for other in story.jobs if other.rule == job.rule]
     assert tries[-1].state == "COMPLETED"
-    later = [other for other in story.jobs if int(other.number) > int(job.number) and other.node.startswith("gpu")]
+    later = [other for other in story.jobs if other.start >= job.end and other.node.startswith("gpu")]
     assert later and {other.node for other in later} == {"gpu2"}
 
 
@@ -121,6 +125,6 @@ def test_a_training_that_meets_its_time_limit_goes_on_from_where_it_stopped(stor
     states = [job.state for job in story.of("train_stage")]
     assert states in (["FAILED", "COMPLETED"], ["TIMEOUT", "COMPLETED"])
     log = (story.study.results / "logs" / "training" / "vocoder-vocoder.log").read_text(encoding="utf-8")
-    assert [0 < step < 300 for step in going_on_after(log)] == [True]
+    assert [0 < step < 500 for step in going_on_after(log)] == [True]
     failed = sorted(story.study.root.glob(".snakemake/slurm_logs/rule_train_stage/**/*.log"))
     assert any("stopped by a signal after step" in Path(path).read_text(encoding="utf-8") for path in failed)
