@@ -55,7 +55,7 @@ def browse(page: Path, profile: Path, *options: str) -> str:
                "--proxy-server=127.0.0.1:9", f"--user-data-dir={profile}", "--virtual-time-budget=8000",
                *options, page.as_uri()]  # fmt: skip
     environment = {**os.environ, "HOME": str(profile)}
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment, check=False)
     assert result.returncode == 0, result.stderr[-2000:]
     return result.stdout
 
@@ -131,10 +131,10 @@ addEventListener("load", async () => {
 
 def test_the_listening_test_is_answered_by_keys_and_saves(tmp_path: Path) -> None:
     run = fake_run(tmp_path / "fake", second_system=True)
-    write_report(run, tmp_path / "report/index.html", run / "config.yaml", ReportConfig(players=2, listening_trials=2))
+    write_report(run, tmp_path / "report/index.html", run / "config.yaml", ReportConfig(players=1, listening_trials=1))
     page = tmp_path / "report/listening.html"
     page.write_text(page.read_text(encoding="utf-8").replace("</body>", TEST_PROBE), encoding="utf-8")
-    dom = browse(page, tmp_path / "profile", "--window-size=900,1200", "--dump-dom")
+    dom = browse(page, tmp_path / "profile", "--window-size=900,1200", "--virtual-time-budget=60000", "--dump-dom")
     found = dict(item.split("=", 1) for item in re.search(r'data-probe="([^"]*)"', dom)[1].split(" ; "))
     assert "error" not in found and "stuck" not in found
     assert (
