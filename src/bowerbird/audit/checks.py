@@ -46,10 +46,11 @@ def check_run(root: Path) -> Iterator[Finding]:
     """Findings for every artifact of a run, in the order of their paths; then those that are not there."""
     try:
         kinship = Kinship(root)
-        expected = kinship.expected()
+        expected, allowed = kinship.expected(), kinship.expected(with_unused=True)
     except BowerbirdError as error:
         yield Finding("config.yaml", "corrupt", f"{error}; the next run writes it again")
         kinship, expected = Kinship(root, configured=False), set()
+        allowed = expected
     shards = _manifest_shards(root)
     seals = _read_seals(root)
     seen = set()
@@ -66,7 +67,7 @@ def check_run(root: Path) -> Iterator[Finding]:
         seen.add(path)
         finding = _check(path, name, seals, shards)
         if finding.state == "ok" and expected and path.suffix in (".npy", ".parquet", ".safetensors"):
-            finding = _against_study(path, finding, kinship, expected)
+            finding = _against_study(path, finding, kinship, allowed)
         if not path.name.endswith(".run.json") or finding.state != "ok":
             yield finding
     for path in sorted((expected | set(seals)) - seen):

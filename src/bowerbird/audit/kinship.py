@@ -28,15 +28,17 @@ class Kinship:
         self.layout = Layout(root, self.config.corpus.num_shards if self.config else 1)
 
     # ---------------------------------------------------------------------------------------------------- what must be
-    def expected(self) -> set[Path]:
-        """Every declared artifact of the configured study."""
+    def expected(self, with_unused: bool = False) -> set[Path]:
+        """Every artifact of the configured study; ``with_unused`` also features that are configured and nobody reads."""
         config, layout = self.config, self.layout
         if config is None:
             return set()
         arrays = [*layout.all_shards("audio")]
         found = [layout.manifest, layout.rejected, layout.trials, layout.summary, layout.report]
         found.append(layout.summary.with_name("differences.parquet"))
-        for name in config.features:
+        readers = [*config.codebook.values(), *config.pairs.values(), *config.experiments.values()]
+        read = {getattr(reader, "features", "") for reader in readers}
+        for name in [name for name in config.features if with_unused or name in read]:
             arrays += layout.all_shards("features", name)
         for name in config.codebook:
             book = layout.codebook(name)
