@@ -1,11 +1,8 @@
-"""The report in a real browser, opened from disk: it renders, obeys its own policy, and its players find their files."""
+"""The report in a real browser, opened from disk: it renders, asks for nothing elsewhere, plays, sorts, asks and saves."""
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,147 +10,155 @@ import pytest
 from bowerbird.config import ReportConfig
 from bowerbird.report import write_report
 from report_fixture import fake_run
+from webdriver import CHROMIUM, DRIVER, MISSING, Browser, browser
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the path: the page is not opened in a browser")
-PROBE = """<script>
-addEventListener("load", async () => {
-  const report = [], page = document.documentElement;
-  report.push("wide=" + (page.scrollWidth > page.clientWidth + 1));
-  const pictures = [...document.images];
-  for (const picture of pictures) picture.loading = "eager";
-  await Promise.all(pictures.map((p) => p.decode().catch(() => report.push("broken=" + p.src))));
-  const load = (player) => new Promise((done) => {
-    player.addEventListener("loadedmetadata", () => done(player.duration));
-    player.addEventListener("error", () => done(-1));
+pytestmark = pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason=MISSING)
+LOADED = """
+  const load = (player) => new Promise((ready) => {
+    player.addEventListener("loadedmetadata", () => ready(player.duration));
+    player.addEventListener("error", () => ready(-1));
     player.preload = "metadata"; player.load();
   });
-  const seconds = await Promise.all([...document.querySelectorAll("audio")].map(load));
-  report.push("players=" + seconds.length, "silent=" + seconds.filter((s) => !(s > 0.3)).length);
-  const head = document.querySelectorAll("table.sortable thead th")[2];
-  const firsts = () => [...document.querySelectorAll("table.sortable tr.anchor")].slice(0, 3).map((r) => r.cells[0].firstChild.data);
-  report.push("before=" + firsts());
-  head.querySelector("button").click();
-  report.push("sorted=" + head.getAttribute("aria-sort"), "after=" + firsts(), "title=" + document.title);
-  document.body.dataset.probe = report.join(" ; ");
-});
-</script></body>"""
+"""
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("browser")
-    run = fake_run(root / "fake")
+    run = fake_run(root / "fake", second_system=True)
     page = root / "report" / "index.html"
-    write_report(run, page, run / "config.yaml", ReportConfig(players=2))
+    write_report(run, page, run / "config.yaml", ReportConfig(players=2, listening_trials=1))
     return page
 
 
-def browse(page: Path, profile: Path, *options: str) -> str:
-    """Standard output of a headless browser without a network."""
-    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--mute-audio",
-               "--proxy-server=127.0.0.1:9", f"--user-data-dir={profile}", "--virtual-time-budget=8000",
-               *options, page.as_uri()]  # fmt: skip
-    environment = {**os.environ, "HOME": str(profile)}
-    result = subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment, check=False)
-    assert result.returncode == 0, result.stderr[-2000:]
-    return result.stdout
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with browser(tmp_path_factory.mktemp("chromium")) as opened:
+        yield opened
 
 
-def probe(report: Path, tmp_path: Path, width: int) -> dict[str, str]:
-    """What a script that is added to the page finds out about it."""
-    page = report.with_name("probe.html")
-    page.write_text(report.read_text(encoding="utf-8").replace("</body>", PROBE), encoding="utf-8")
-    dom = browse(page, tmp_path, f"--window-size={width},2000", "--dump-dom")
-    found = re.search(r'data-probe="([^"]*)"', dom)
-    assert found, "the page's scripts did not run to their end"
-    return dict(item.split("=", 1) for item in found[1].split(" ; "))
+def stayed_at_home(chromium: Browser, report: Path) -> None:
+    """No console error, and every request is for a file of the report's folder."""
+    assert chromium.complaints() == []
+    own = ("data:", "blob:", "chrome:")  # the last are the browser's first, empty page
+    asked = [address for address in chromium.requests() if not address.startswith(own)]
+    assert asked and all(address.startswith(report.parent.as_uri()) for address in asked)
 
 
-def test_page_works_from_disk(report: Path, tmp_path: Path) -> None:
-    found = probe(report, tmp_path, 1280)
-    assert found["wide"] == "false" and "broken" not in found
-    assert int(found["players"]) >= 10 and found["silent"] == "0"
+def test_page_works_from_disk(chromium: Browser, report: Path) -> None:
+    chromium.open(report)
+    found = chromium.run(
+        LOADED
+        + """
+        const page = document.documentElement, pictures = [...document.images];
+        for (const picture of pictures) picture.loading = "eager";
+        const broken = [];
+        await Promise.all(pictures.map((p) => p.decode().catch(() => broken.push(p.src))));
+        const seconds = await Promise.all([...document.querySelectorAll("audio")].map(load));
+        const head = document.querySelectorAll("table.sortable thead th")[2];
+        const firsts = () => [...document.querySelectorAll("table.sortable tr.anchor")].slice(0, 3).map((r) => r.cells[0].firstChild.data);
+        const before = firsts();
+        head.querySelector("button").click();
+        return { wide: page.scrollWidth > page.clientWidth + 1, broken, players: seconds.length,
+                 silent: seconds.filter((s) => !(s > 0.3)).length, sorted: head.getAttribute("aria-sort"),
+                 before, after: firsts(), title: document.title };
+        """
+    )
+    assert found["broken"] == [] and not found["wide"]
+    assert found["players"] >= 10 and found["silent"] == 0
     assert found["sorted"] == "ascending" and found["before"] != found["after"]
     assert found["title"] == "bowerbird · fake"  # no script from the data ran
+    stayed_at_home(chromium, report)
 
 
-def test_page_fits_a_phone(report: Path, tmp_path: Path) -> None:
-    """In a frame 390 pixels wide, as headless windows are never that narrow."""
-    probe(report, tmp_path, 600)
-    frame = report.with_name("phone.html")
-    script = "onload = () => setTimeout(() => { const d = f.contentDocument, p = d?.documentElement;" \
-        " document.body.dataset.wide = p ? p.scrollWidth : 0 }, 500)"  # fmt: skip
-    frame.write_text(f'<body><iframe id="f" src="index.html" style="width:390px;height:900px;border:0"></iframe>'
-                     f"<script>{script}</script></body>", encoding="utf-8")  # fmt: skip
-    dom = browse(frame, tmp_path, "--window-size=600,900", "--allow-file-access-from-files", "--dump-dom")
-    assert re.search(r'data-wide="(\d+)"', dom)[1] == "390"
+def test_one_player_sounds_at_a_time(chromium: Browser, report: Path) -> None:
+    chromium.open(report)
+    found = chromium.run("""
+        const [one, two] = document.querySelectorAll("audio");
+        one.loop = two.loop = true;
+        await one.play();
+        await two.play();
+        return { one: one.paused, two: two.paused };
+        """)
+    assert found == {"one": True, "two": False}
 
 
-TEST_PROBE = """<script>
-addEventListener("load", async () => {
-  const report = [], press = (key) => document.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
-  addEventListener("error", (event) => report.push("error=" + event.message));
-  let saved = null;
-  const make = URL.createObjectURL;
-  URL.createObjectURL = (blob) => { saved = blob; return make.call(URL, blob); };
-  const begin = (name, seed) => {
-    document.getElementById("listener").value = name;
-    document.getElementById("seed").value = seed;
-    document.getElementById("who").requestSubmit();
-  };
-  begin("someone", 7);
-  const first = order.map((q) => q.id).join(","), asked = QUESTIONS.length;
-  report.push("shuffled=" + (first !== QUESTIONS.map((q) => q.id).join(",")));
-  const load = (player) => new Promise((done) => {
-    player.addEventListener("loadedmetadata", () => done(player.duration > 0.3));
-    player.addEventListener("error", () => done(false));
-    player.preload = "metadata"; player.load();
-  });
-  let plays = true;
-  for (let n = 0; n < asked; n += 1) {
-    plays = plays && (await Promise.all([...document.querySelectorAll("#players audio")].map(load))).every(Boolean);
-    const before = document.getElementById("next").disabled;
-    press(order[place].kind === "abx" ? "b" : "4");
-    if (!before || document.getElementById("next").disabled) report.push("stuck=" + n);
-    press("Enter");
-  }
-  report.push("plays=" + plays, "done=" + !document.getElementById("done").hidden);
-  document.getElementById("save").click();
-  const result = JSON.parse(await saved.text());
-  report.push("answers=" + Object.keys(result.answers).length, "asked=" + asked, "listener=" + result.listener, "test=" + (result.test === TEST));
-  report.push("kinds=" + [...new Set(Object.values(result.answers).map((a) => a.answer))].sort().join(""));
-  report.push("again=" + (shuffled(QUESTIONS, 7).map((q) => q.id).join(",") === first), "other=" + (shuffled(QUESTIONS, 8).map((q) => q.id).join(",") !== first));
-  document.body.dataset.probe = report.join(" ; ");
-});
-</script></body>"""
+def test_a_number_opens_its_rows_and_a_judge_its_definition(chromium: Browser, report: Path) -> None:
+    chromium.open(report)
+    found = chromium.run("""
+        document.querySelector("table.scores thead th small a").click();
+        await new Promise((ready) => setTimeout(ready, 300));
+        return { open: document.getElementById("definitions").open,
+                 rows: document.querySelector("table.scores td.num a").getAttribute("href") };
+        """)
+    assert found["open"] and (report.parent / found["rows"]).is_file()
 
 
-def test_the_listening_test_is_answered_by_keys_and_saves(tmp_path: Path) -> None:
-    run = fake_run(tmp_path / "fake", second_system=True)
-    write_report(run, tmp_path / "report/index.html", run / "config.yaml", ReportConfig(players=1, listening_trials=1))
-    page = tmp_path / "report/listening.html"
-    page.write_text(page.read_text(encoding="utf-8").replace("</body>", TEST_PROBE), encoding="utf-8")
-    dom = browse(page, tmp_path / "profile", "--window-size=900,1200", "--virtual-time-budget=60000", "--dump-dom")
-    found = dict(item.split("=", 1) for item in re.search(r'data-probe="([^"]*)"', dom)[1].split(" ; "))
-    assert "error" not in found and "stuck" not in found
-    assert (
-        found["shuffled"]
-        == found["plays"]
-        == found["done"]
-        == found["test"]
-        == found["again"]
-        == found["other"]
-        == "true"
+def test_page_fits_a_phone(chromium: Browser, report: Path) -> None:
+    for page in (report, report.with_name("listening.html")):
+        chromium.narrow(390, 844)
+        chromium.open(page)
+        width = chromium.run("return document.documentElement.scrollWidth;")
+        chromium.devtools("Emulation.clearDeviceMetricsOverride")
+        assert width == 390, page
+
+
+def test_the_listening_test_is_answered_by_keys_and_saves(chromium: Browser, report: Path) -> None:
+    page = report.with_name("listening.html")
+    chromium.requests()
+    chromium.open(page)
+    found = chromium.run(
+        LOADED
+        + """
+        const press = (key) => document.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+        let saved = null, stuck = 0, plays = true;
+        const make = URL.createObjectURL;
+        URL.createObjectURL = (blob) => { saved = blob; return make.call(URL, blob); };
+        document.getElementById("listener").value = "someone";
+        document.getElementById("seed").value = "7";
+        document.getElementById("who").requestSubmit();
+        const first = order.map((q) => q.id).join();
+        for (let n = 0; n < QUESTIONS.length; n += 1) {
+          const seconds = await Promise.all([...document.querySelectorAll("#players audio")].map(load));
+          plays = plays && seconds.every((s) => s > 0.3);
+          const before = document.getElementById("next").disabled;
+          press(order[place].kind === "abx" ? "b" : "4");
+          if (!before || document.getElementById("next").disabled) stuck += 1;
+          press("Enter");
+        }
+        const done = !document.getElementById("done").hidden;
+        document.getElementById("save").click();
+        const result = JSON.parse(await saved.text());
+        return { plays, stuck, done, asked: QUESTIONS.length, listener: result.listener, test: result.test === TEST,
+                 answers: Object.values(result.answers).map((a) => a.answer),
+                 mixed: first !== QUESTIONS.map((q) => q.id).join(),
+                 again: shuffled(QUESTIONS, 7).map((q) => q.id).join() === first,
+                 other: shuffled(QUESTIONS, 8).map((q) => q.id).join() !== first };
+        """
     )
-    assert found["answers"] == found["asked"] and found["listener"] == "someone" and found["kinds"] == "4B"
+    assert found["stuck"] == 0 and all(found[name] for name in ("plays", "done", "test", "mixed", "again", "other"))
+    assert len(found["answers"]) == found["asked"] == 11 and set(found["answers"]) == {"4", "B"}
+    assert found["listener"] == "someone"
+    stayed_at_home(chromium, page)
 
 
-def test_page_is_drawn(report: Path, tmp_path: Path) -> None:
+def test_answers_outlive_a_reload(chromium: Browser, report: Path) -> None:
+    chromium.open(report.with_name("listening.html"))
+    begin = """
+        document.getElementById("listener").value = "returning";
+        document.getElementById("who").requestSubmit();
+        """
+    press = 'document.dispatchEvent(new KeyboardEvent("keydown", { key: "2", bubbles: true, cancelable: true }));'
+    kinds = chromium.run(begin + press.replace('"2"', 'order[0].kind === "abx" ? "a" : "2"') + "return order[0].kind;")
+    chromium.open(report.with_name("listening.html"))
+    found = chromium.run(begin + "return { place, known: Object.keys(answers).length };")
+    assert found == {"place": 1, "known": 1}, kinds
+
+
+def test_page_is_drawn(chromium: Browser, report: Path, tmp_path: Path) -> None:
     from PIL import Image
 
-    picture = tmp_path / "page.png"
-    browse(report, tmp_path, "--window-size=1280,2000", f"--screenshot={picture}")
-    with Image.open(picture) as image:
-        assert image.size == (1280, 2000)
+    chromium.open(report)
+    with Image.open(chromium.screenshot(tmp_path / "page.png")) as image:
+        assert image.width == 1280
         assert len(image.convert("RGB").resize((320, 500)).getcolors(1 << 20)) > 100
