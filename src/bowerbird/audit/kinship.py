@@ -35,9 +35,10 @@ class Kinship:
             return set()
         arrays = [*layout.all_shards("audio")]
         found = [layout.manifest, layout.rejected, layout.trials, layout.summary, layout.report]
-        found.append(layout.summary.with_name("differences.parquet"))
+        found += [layout.summary.with_name(f"{name}.parquet") for name in ("differences", "cells", "transcripts")]
         readers = [*config.codebook.values(), *config.pairs.values(), *config.experiments.values()]
-        read = {getattr(reader, "features", "") for reader in readers}
+        roles = ("features", "mels", "phones", "voices")
+        read = {getattr(reader, role, "") for reader in readers for role in roles}
         for name in [name for name in config.features if with_unused or name in read]:
             arrays += layout.all_shards("features", name)
         for name in config.codebook:
