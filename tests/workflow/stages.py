@@ -9,7 +9,7 @@ from pathlib import Path
 RULES = (
     "list_corpus", "store_audio", "list_trials", "extract_features", "fit_codebook", "assign_units", "summarise_units",
     "probe_residual", "search_pairs", "summarise_pairs", "train_stage", "convert_trials", "score_trials",
-    "summarise_scores", "write_report",
+    "transcribe_sources", "summarise_scores", "write_report",
 )  # fmt: skip
 
 
