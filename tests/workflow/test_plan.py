@@ -92,8 +92,8 @@ NUMBERS = {
     "conversion: Takin-VC's sampler": {"convert_trials": 1, "score_trials": 3},
     "training: vocoder": {"train_stage": 3, "convert_trials": 3},  # the converter learns through it
     "conversion: one system": {"convert_trials": 1, "score_trials": 3},
-    "conversion: all": {"convert_trials": 6, "score_trials": 18},
-    "evaluation: one judge": {"score_trials": 6},  # intelligibility of six experiments, no other family
+    "conversion: all": {"convert_trials": 7, "score_trials": 21},
+    "evaluation: one judge": {"score_trials": 7},  # intelligibility of seven experiments, no other family
 }
 
 
