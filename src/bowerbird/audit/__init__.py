@@ -15,7 +15,7 @@ from pathlib import Path
 from bowerbird.artifacts import BowerbirdError
 
 from .checks import Finding, check_run
-from .mending import remove_damaged
+from .mending import declared, remove_damaged
 
 __all__ = ["Finding", "audit_run", "check_run"]
 
@@ -46,7 +46,11 @@ def audit_run(root: Path = DEFAULT_RUN, stage: str = "", as_json: bool = False, 
         for path in removed if not as_json else []:
             print(f"removed  {path}")
         if not as_json:
-            print(f"{root}: {len(removed)} files removed; the next run makes them and what follows again")
+            print(
+                f"{root}: {len(removed)} files removed; ask for what was damaged by name (Snakemake does not miss a file"
+            )
+            print("whose descendants are there), then run the study: what follows is made again:")
+            print("  make run PRESET=... ARGS='" + " ".join(f"{root / path}" for path in declared(removed)) + "'")
     return 1 if bad or not counts["ok"] else 0
 
 

@@ -28,6 +28,11 @@ def remove_damaged(root: Path, findings: Iterable[Finding]) -> list[Path]:
     return removed
 
 
+def declared(removed: Iterable[Path]) -> list[Path]:
+    """Of removed files those that a rule declares: no digests, no run records."""
+    return [path for path in removed if not path.name.endswith((SEAL, ".run.json"))]
+
+
 def outputs_of(path: Path) -> list[Path]:
     """The artifacts of the job that wrote ``path``: a run record belongs to its artifact, an index to its array."""
     if path.name.endswith(".run.json"):

@@ -67,7 +67,8 @@ def write_report(root: Path, output: Path, config: Path, options: ReportConfig) 
     finally:
         shutil.rmtree(assets, ignore_errors=True)
     record.write(output, identity)
-    digests = {str(p.relative_to(folder)): file_sha256(p) for p in sorted((folder / "assets").rglob("*")) if p.is_file()}
+    beside = [p for p in (*sorted((folder / "assets").rglob("*")), folder / TEST) if p.is_file()]
+    digests = {str(p.relative_to(folder)): file_sha256(p) for p in beside}
     write_seal(output, {**digests, output.name: hashlib.sha256(page.encode()).hexdigest()})
     write_text(output, page)
     logger.info("%s: written", output)
