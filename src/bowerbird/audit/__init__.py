@@ -49,7 +49,9 @@ def audit_run(root: Path = DEFAULT_RUN, stage: str = "", as_json: bool = False, 
             print(
                 f"{root}: {len(removed)} files removed; ask for what was damaged by name (Snakemake does not miss a file"
             )
-            print("whose descendants are there), then run the study: what follows is made again:")
+            print(
+                "whose descendants are there), then run the study; what follows is made again if the bytes are others:"
+            )
             print("  make run PRESET=... ARGS='" + " ".join(f"{root / path}" for path in declared(removed)) + "'")
     return 1 if bad or not counts["ok"] else 0
 
