@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,15 +63,15 @@ def write_audio(path: str | os.PathLike[str], samples: np.ndarray, tags: Mapping
         raise BowerbirdError(f"{path}: cannot write {path.suffix or 'a file without suffix'}; use .flac or .wav")
     if samples.dtype != np.int16:
         samples = float_to_int16(samples)
-    with (
-        atomic_path(path) as temporary,
-        soundfile.SoundFile(temporary, "w", SAMPLE_RATE, 1, "PCM_16", format=formats[path.suffix.lower()]) as handle,
-    ):
+    memory = io.BytesIO()  # a disk that is full is then Python's error, which names itself; libsndfile's does not
+    with soundfile.SoundFile(memory, "w", SAMPLE_RATE, 1, "PCM_16", format=formats[path.suffix.lower()]) as handle:
         for name, value in (tags or {}).items():
             if name not in _TAGS:
                 raise BowerbirdError(f"tag {name!r}: libsndfile stores only {', '.join(_TAGS)}")
             setattr(handle, name, value)
         handle.write(samples)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(memory.getvalue())
 
 
 def read_tags(path: str | os.PathLike[str]) -> dict[str, str]:

@@ -119,6 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         function = load_command(words[0])
         call = parse_call(words[0], function, words[1:])
+        threading.excepthook = _helper_stopped
         with _tidy_exit():
             result = function(**call)
     except BowerbirdError as error:
@@ -131,6 +132,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"bowerbird {words[0]}: {line}", file=sys.stderr)
         return 1
     return result if isinstance(result, int) else 0
+
+
+def _helper_stopped(arguments: threading.ExceptHookArgs) -> None:
+    """One line for a thread of a library that the machine stops (TensorBoard's writer on a full disk)."""
+    line = explain_fault(arguments.exc_value) if arguments.exc_value else None
+    if line is None:
+        threading.__excepthook__(arguments)
+    else:
+        logging.getLogger(__name__).error("%s: %s", getattr(arguments.thread, "name", "a thread"), line)
 
 
 @contextlib.contextmanager

@@ -195,7 +195,7 @@ def test_random_weights_are_never_a_fallback(directories, tmp_path: Path) -> Non
         load(copy(source, tmp_path / "config-only", "config.json"))
     broken = copy(source, tmp_path / "broken", "config.json")
     (broken / "model.safetensors").write_bytes((source / "model.safetensors").read_bytes()[:5000])
-    with pytest.raises(BowerbirdError, match=r"broken: model\.safetensors cannot be loaded"):
+    with pytest.raises(BowerbirdError, match=r"broken: .*model\.safetensors cannot be loaded"):
         load(broken)
     weights = load_file(source / "model.safetensors")
     weights.pop(next(k for k in weights if "layers.0.feed_forward" in k))
@@ -214,7 +214,7 @@ def test_nothing_in_a_bin_file_is_unpickled(directories, tmp_path: Path) -> None
 
     folder = copy(directories["hubert-base"], tmp_path / "harmful", "config.json")
     torch.save({"encoder.layer_norm.weight": Harm()}, folder / "pytorch_model.bin")
-    with pytest.raises(BowerbirdError, match=r"pytorch_model\.bin cannot be loaded"):
+    with pytest.raises(BowerbirdError, match=r".*pytorch_model\.bin cannot be loaded"):
         FeatureExtractor(FeaturesConfig(encoder=str(folder), layer=1))
     assert not (tmp_path / "harm").exists()
 

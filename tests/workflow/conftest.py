@@ -102,7 +102,10 @@ def commands(finished) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for line in re.findall(r"bowerbird [a-z]+-[a-z]+ --.*", text):
         words = tuple(shlex.split(line.split(" 2> >(tee")[0]))
-        found.setdefault(words[1].replace("-", "_"), words)
+        rule = words[1].replace("-", "_")
+        if rule == "convert_trials" and "--features" not in words:
+            continue  # an anchor; a system's conversion reads what anchors do and more
+        found.setdefault(rule, words)
     assert set(found) == set(RULES)
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -49,9 +50,11 @@ def test_one_flipped_byte_is_found_in_every_artifact(copy) -> None:
             continue
         damaged = bytearray(whole)
         damaged[rng.integers(len(whole))] ^= 1 << rng.integers(8)
+        dates = path.stat()
         path.write_bytes(damaged)
         found = bad(copy.results)
         path.write_bytes(whole)
+        os.utime(path, ns=(dates.st_atime_ns, dates.st_mtime_ns))  # Snakemake reads no bytes of a large file
         named = {str(p.relative_to(copy.results)) for p in [path, *outputs_of(path)]}
         if not any(found.get(name) == "corrupt" for name in named):
             missed.append((str(path.relative_to(copy.results)), found))

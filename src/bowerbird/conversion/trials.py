@@ -27,6 +27,7 @@ from bowerbird.audio import HOP, SAMPLE_RATE, int16_to_float
 from bowerbird.config import ConversionConfig, RuntimeConfig, bundled
 from bowerbird.conversion.waveforms import VERSION, match_loudness, read_kept, write_conversion
 from bowerbird.experiments import Experiment, conversion_params
+from bowerbird.faults import explain_fault
 from bowerbird.nn.neighbours import pick_device
 from bowerbird.systems import load_system
 from bowerbird.systems.anchor import played_utterance
@@ -197,6 +198,8 @@ class _Job:
         try:
             return {**self._columns(trial, path), **self._convert(trial, path, recipe)}
         except Exception as error:
+            if explain_fault(error):
+                raise  # the machine's fault, not the trial's: the next trial would meet it too
             logger.debug("%s", trial["trial_id"], exc_info=True)
             path.unlink(missing_ok=True)
             message = str(error).strip().splitlines()[0][:300] if str(error).strip() else ""

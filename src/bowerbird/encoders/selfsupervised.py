@@ -410,7 +410,7 @@ def load_encoder(checkpoint: Checkpoint, layer: int, key: str = "features") -> S
             )
     except (OSError, ValueError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise BowerbirdError(f"{name}: {checkpoint.weights[0].name} cannot be loaded ({reason})") from None
+        raise BowerbirdError(f"{name}: {checkpoint.weights[0]} cannot be loaded ({reason})") from None
     finally:
         transformers.logging.set_verbosity(verbosity)
     missing = sorted(key for key in report["missing_keys"] if "masked_spec_embed" not in key)  # of training only

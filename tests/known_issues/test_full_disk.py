@@ -1,0 +1,65 @@
+"""A full disk was told in libsndfile's words ("System error"), counted as failed trials, and shown as a thread's traceback."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bowerbird.audio import read_audio, write_audio
+from bowerbird.cli import _helper_stopped
+from bowerbird.conversion import trials
+from bowerbird.faults import explain_fault
+
+
+def test_sound_that_does_not_fit_on_the_disk_is_an_error_that_names_itself(tmp_path: Path) -> None:
+    import resource
+
+    noise = np.random.default_rng(0).integers(-9000, 9000, 16000).astype(np.int16)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(OSError) as caught:
+            write_audio(tmp_path / "a.flac", noise)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert caught.value.errno == errno.EFBIG
+    assert "larger than a file may be" in explain_fault(caught.value)
+    assert list(tmp_path.iterdir()) == []
+    write_audio(tmp_path / "a.flac", noise)
+    assert np.array_equal(read_audio(tmp_path / "a.flac"), noise.astype(np.float32) / 32768)
+
+
+def test_a_fault_of_the_machine_is_not_a_failed_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = trials._Job(system=None, experiment=None, options=None, speech=None, folder=tmp_path)
+    monkeypatch.setattr(trials._Job, "_columns", lambda *_: {})
+
+    def convert(error: Exception):
+        def raising(*_):
+            raise error
+
+        return raising
+
+    monkeypatch.setattr(trials._Job, "_convert", convert(OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(OSError, match="No space left"):
+        job.run({"trial_id": "a"}, "recipe")
+    monkeypatch.setattr(trials._Job, "_convert", convert(ValueError("this trial")))
+    assert job.run({"trial_id": "a"}, "recipe")["error"] == "ValueError: this trial"
+
+
+def test_a_library_thread_stopped_by_a_full_disk_is_one_line(caplog, capsys) -> None:
+    def stopped(error: Exception) -> None:
+        thread = threading.Thread(name="writer")
+        _helper_stopped(threading.ExceptHookArgs((type(error), error, None, thread)))
+
+    stopped(OSError(errno.ENOSPC, "No space left on device"))
+    assert "writer: no space left on the disk" in caplog.text
+    assert "Traceback" not in capsys.readouterr().err
+    stopped(ValueError("a mistake"))
+    assert "ValueError: a mistake" in capsys.readouterr().err
