@@ -10,7 +10,7 @@ OVERRIDE := $(if $(DATA),--config 'corpus={path: "$(DATA)"}',)
 UV := 0.13.8
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slurm check plan run audit clean lock
+.PHONY: help setup demo test test-slurm check plan run nano audit clean lock
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ run: setup ## a study: make run PRESET=librispeech DATA=/path/to/LibriSpeech
 
 plan: setup ## what `make run` would make, and why
 	@workflow/run "$(PRESET)" $(OVERRIDE) --dry-run --quiet progress $(ARGS)
+
+nano: setup ## the bundled models again, from scratch, in hours: make nano DATA=/path/to/librispeech-mini (QUICK=1: a trial, minutes)
+	@DATA="$(DATA)" workflow/nano/make
 
 audit: setup ## check every artifact of a run against what it says it is: make audit RUN=results/demo
 	@$(BIN)/bowerbird audit --root $(or $(RUN),results/demo)
