@@ -153,7 +153,7 @@ class Bench:
         options = DualFlowStage(
             amendment_weight=weight, margin=margin, decoder_rate=self.options.decoder_rate, robustness_every=0,
             conversion_ramp=ramp, amendment_ramp=ramp, learning_rate=self.options.learning_rate, lr_decay=0.8,
-            lr_decay_steps=max(1, self.options.steps // 2), **self.common,
+            lr_decay_steps=max(1, self.options.steps), **self.common,
         )  # fmt: skip
         models = {"preparation": self.options.preparation, "classifier": self.folder}
         torch.manual_seed(self.seed)
@@ -192,7 +192,8 @@ class Bench:
     @torch.no_grad()
     def leakage(self, content: Callable[[Tensor], Tensor]) -> tuple[float, float]:
         """Accuracy of the probe on frames of ``content``, over folds and groups of speakers; and chance."""
-        speakers = [[content(self.speech.spectra[n]) for n in names] for names in self.speech.training.values()]
+        chosen = list(self.speech.training.values())[: self.options.probed]
+        speakers = [[content(self.speech.spectra[n]) for n in names] for names in chosen]
         parts = [split_up(utterances) for utterances in speakers]
         folds = min(map(len, parts))
         found = []
@@ -216,7 +217,8 @@ def split_up(utterances: Sequence[Tensor]) -> list[Tensor]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, help="a results folder with features mel; default: the demo's voices")
-    parser.add_argument("--speakers", type=int, default=200, help="of --run")
+    parser.add_argument("--speakers", type=int, default=1000, help="of --run, at most")
+    parser.add_argument("--probed", type=int, default=120, help="speakers that the probe sees, in groups of 20")
     parser.add_argument("--preparation", type=Path, default=Path(bundled("bundled:nano-stepback-preparation")))
     parser.add_argument("--classifier-steps", type=int, default=200)
     parser.add_argument("--steps", type=int, default=100, help="of the dual flow, at least")

@@ -209,9 +209,9 @@ class DualFlowStage(SpectrogramStage):
     reconstruction_weight: float = Field(10.0, ge=0, description="of L_rec, the own speaker's flow")
     toward_weight: float = Field(1.0, ge=0, description="of L_to: the conversion is heard as the target (lambda_to)")
     away_weight: float = Field(1.0, ge=0, description="of L_away: it is not heard as the source (lambda_away)")
-    amendment_weight: float = Field(10.0, ge=0, description="of L_amend, the self-destructive amendment (lambda_amend)")
+    amendment_weight: float = Field(5.0, ge=0, description="of L_amend, the self-destructive amendment (lambda_amend)")
     margin: float = Field(
-        1.0, gt=0, description="distance from source to conversion beyond which the amendment is silent, nepers (ln)"
+        0.7, gt=0, description="distance from source to conversion beyond which the amendment is silent, nepers (ln)"
     )
     robustness_weight: float = Field(10.0, ge=0, description="of L_rob, in the small stages of robustness")
     robustness_every: int = Field(4, ge=0, description="each so-many-th step is one of robustness; 0: none")

@@ -71,7 +71,8 @@ def card(options: argparse.Namespace, config: dict[str, Any], weights: dict[str,
         ("features", f"layer {features.get('layer')}, encoder's weights {str(features.get('weights_sha256'))[:16]}"),
         ("trained on", options.speech),
         ("steps", f"{params['steps']} of {params['batch_size']} crops of {params['segment_frames'] * 0.02:.2f} s"),
-        ("trained with", f"{record['device']}, {record['dtype']}"),
+        ("trained with", f"{record['device']}, {record['dtype']}, commit {record['git_revision']}"),
+        *([("seconds", f"{record['seconds']:.0f}")] if record.get("steps_per_second") else []),  # else: of a resumed run
         *((title, params[key]) for key, title in SHOWN.items() if key in params),
     ]
     if valid:
