@@ -34,9 +34,9 @@ def main() -> None:
     parser.add_argument("--preparation-steps", type=int, default=150)
     parser.add_argument("--classifier-steps", type=int, default=60)
     parser.add_argument("--joint-steps", type=int, default=60, help="at least; of the ramp too")
-    parser.add_argument("--most-steps", type=int, default=600, help="joint steps after which to give up")
+    parser.add_argument("--most-steps", type=int, default=900, help="joint steps after which to give up")
     parser.add_argument(
-        "--slack", type=float, default=1.0, help="the loss to reach, relative to what preparation reached"
+        "--slack", type=float, default=0.92, help="the loss to reach, relative to what preparation reached"
     )
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--seeds", type=int, default=1)
