@@ -168,6 +168,11 @@ class Run:
         bundles = {getattr(e, "vocoder", None) for e in self.config.experiments.values()}
         for spec in sorted(s for s in bundles if isinstance(s, str) and s.startswith("bundled:")):
             found.append(Weights("vocoder", spec, _bundled_sha256(spec)))
+        for name, experiment in self.config.experiments.items():
+            if spec := getattr(experiment, "published", ""):
+                path = Path(spec).expanduser() / "bigvgan_generator.pt"
+                local = path.is_file()
+                found.append(Weights(f"{name} / vocoder", path.parent.name if local else spec, file_sha256(path) if local else ""))
         return found
 
     @property
