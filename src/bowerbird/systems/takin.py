@@ -9,14 +9,16 @@
     flow         v(x_t, t | context, m): a U-Net of 10 layers of 3 residual blocks, width 1280;
                  L = |v - u|^2 + lambda_vq |X_s - X~_s|^2, lambda_vq = 0.01, paths in `nn/flow.py` (sigma = 1e-4)
     stages       1. content: the content encoder with a decoder, as a codec     2. flow: all of the above
+                 before them, where asked: ppg, a recogniser of our own whose results are X_p (`recogniser.py`)
     convert      noise -> mel by 5 to 20 Euler steps, with classifier-free guidance; then a vocoder of mels (BigVGAN)
 
-The sizes and losses above are the paper's. What we chose: self-supervised features, phones and mels have one rate (50 a
-second), so nothing is interpolated; X_s goes through a linear map before RVQ, or the commitment would have nothing to
-move (the features are frozen), and X_p through one where its size is not the content's; the reference's frames are a
-set to all that reads them (no positions, the memory's Conv1d is one frame wide), which does what the paper does by
-shuffling them; "10 layers" are five down and five up; the codec's decoder hears the voice print, so that the content
-need not hold it; e and m of a training item come from other speech of its speaker.
+The sizes and losses above are the paper's. What we chose: self-supervised features, phones and mels have one rate (50
+a second), so nothing is interpolated (but to the rate of a published vocoder's mels); X_s goes through a linear map
+before RVQ, or the commitment would have nothing to move (the features are frozen), and X_p through one where its size
+is not the content's; the reference's frames are a set to all that reads them (no positions, the memory's Conv1d is
+one frame wide), which does what the paper does by shuffling them; "10 layers" are five down and five up; the codec's
+decoder hears the voice print, so that the content need not hold it; e and m of a training item come from other speech
+of its speaker.
 """
 
 from __future__ import annotations
