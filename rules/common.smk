@@ -73,6 +73,14 @@ def encoder_files(spec):
     return files
 
 
+def encoder_inputs(options):
+    """Files of the encoder that a variant of `features` names: on disk already, or a model that this study trains."""
+    folder = PATHS.trained_encoder(STUDY, options)
+    if folder:
+        return [str(folder / name) for name in ("config.json", "model.safetensors")]
+    return encoder_files(options.encoder)
+
+
 def corpus_files():
     """Files that list a corpus, where its kind has such files (a plain tree of audio has none)."""
     path = Path(bundled(STUDY.corpus.path))
@@ -119,11 +127,20 @@ def bottleneck_model(codebook):
     return []
 
 
-def vocoder_file(spec):
-    """The vocoder an experiment names: bundled, or trained by another experiment."""
+def vocoder_files(experiment_name):
+    """[the vocoder that an experiment names: bundled, of another experiment, or published]; [] if the hub has it."""
+    spec = vocoder_owner(experiment_name)
     if spec.startswith("bundled:"):
-        return str(Path(bundled(spec)) / "model.safetensors")
-    return model_file(spec, "vocoder")
+        return [str(Path(bundled(spec)) / "model.safetensors")]
+    if published := getattr(STUDY.experiments[spec], "published", ""):
+        return local_file(published, "bigvgan_generator.pt")
+    return [model_file(spec, "vocoder")]
+
+
+def vocoder_owner(experiment_name):
+    """The experiment whose vocoder an experiment uses: its own, where it is a published one."""
+    vocoder = getattr(STUDY.experiments[experiment_name], "vocoder", "")
+    return vocoder if isinstance(vocoder, str) else experiment_name
 
 
 def artifact_inputs(experiment_name, artifacts):
@@ -145,7 +162,7 @@ def artifact_inputs(experiment_name, artifacts):
         elif artifact == "units":
             files["units"] = PATHS.all_shards("units", experiment.codebook)
         elif artifact == "vocoder":
-            files["vocoder"] = vocoder_file(experiment.vocoder)
+            files["vocoder"] = vocoder_files(experiment_name)
         elif artifact.startswith("stage:"):
             stage = artifact.removeprefix("stage:")
             files[stage] = model_file(experiment_name, stage)
@@ -177,5 +194,7 @@ def artifact_flags(wildcards, input):
         if role in ("features", "audio", "pairs", "units", "codebook", *OTHERS):
             words += [f"--{role}", *files]
         elif role not in ROLES:
-            models.append(f"{role}={Path(files[0]).parent}")
+            owner = STUDY.experiments.get(vocoder_owner(wildcards.experiment))
+            hub = f"hub:{getattr(owner, 'published', '')}"
+            models.append(f"{role}={Path(files[0]).parent if files else hub}")
     return " ".join(words + (["--models", *models] if models else []))

@@ -6,7 +6,7 @@ rule extract_features:
     input:
         audio=rules.store_audio.output.audio,
         index=rules.store_audio.output.index,
-        encoder=lambda w: encoder_files(STUDY.features[w.features].encoder),
+        encoder=lambda w: encoder_inputs(STUDY.features[w.features]),
     output:
         features=f"{ROOT}/features/{{features}}/shard-{{shard}}.npy",
         index=f"{ROOT}/features/{{features}}/shard-{{shard}}.parquet",
@@ -18,7 +18,7 @@ rule extract_features:
     resources:
         gpu_slots=GPU_SLOTS,
     params:
-        options=lambda w: flags(STUDY.features[w.features]),
+        options=lambda w: flags(PATHS.located(STUDY, STUDY.features[w.features])),
         version=stage_version("features"),
     shell:
         "bowerbird extract-features --audio {input.audio} --output {output.features} {params.options} {RUNTIME}"

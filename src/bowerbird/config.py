@@ -7,12 +7,11 @@ of an artifact (threads, devices, batch sizes of extraction) is in ``runtime`` a
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +21,8 @@ from pydantic import Field
 
 from bowerbird.artifacts import BowerbirdError
 from bowerbird.experiments import Experiment, Section
+from bowerbird.references import check_references
+from bowerbird.references import nearest as _nearest
 
 Name = str
 
@@ -87,9 +88,10 @@ class FeaturesConfig(Section):
 
     encoder: str = Field(
         "bundled:nano-encoder",
-        description="hub id, local directory, bundled:nano-encoder; a spectrogram (layer: 0): log-mel, 80 bands, or "
-        "log-magnitude, 513 bins; "
+        description="hub id, local directory, bundled:nano-encoder; a spectrogram (layer: 0): log-mel, 80 bands, "
+        "log-magnitude, 513 bins, or log-mel-24k, the 100 bands of NVIDIA's BigVGANs; "
         "phonetic:NAME: phone posteriors of bundled:nano-phones or a CTC model, hidden states of Whisper's encoder; "
+        "phonetic:trained:EXPERIMENT: of the Conformer that Takin-VC's stage ppg trains, posteriors (layer: 0) or states of a block; "
         "voice-print:ge2e, or voice-print:NAME of an ECAPA-TDNN: one row an utterance, of its first max_window_s seconds",
     )
     revision: str = Field("", description="commit of a hub id; pin it for published work")
@@ -111,7 +113,7 @@ class FeaturesConfig(Section):
 
     @pydantic.model_validator(mode="after")
     def _spectrogram_has_no_layers(self) -> FeaturesConfig:
-        spectrogram = self.encoder in ("log-mel", "log-magnitude")
+        spectrogram = self.encoder in ("log-mel", "log-mel-24k", "log-magnitude")
         if spectrogram and (self.layer or self.normalize_input or self.precision != "float32"):
             raise ValueError(
                 f"features.encoder: {self.encoder}: has no layers and is never normalised; set layer: 0, and leave "
@@ -313,38 +315,8 @@ class Config(Section):
 
     @pydantic.model_validator(mode="after")
     def _references_exist(self) -> Config:
-        """Every name a section uses must be defined in the section that owns it."""
-        for kind in ("codebook", "pairs"):
-            for name, section in getattr(self, kind).items():
-                _must_be_defined(f"{kind}.{name}.features", section.features, "features", self.features)
-        for name, experiment in self.experiments.items():
-            owners = {"codebook": "codebook", "pairs": "pairs"}
-            for field in ("features", "codebook", "pairs", "mels", "phones", "voices"):
-                value, owner = getattr(experiment, field, ""), owners.get(field, "features")
-                if value:
-                    _must_be_defined(f"experiments.{name}.{field}", value, owner, getattr(self, owner))
-            vocoder = getattr(experiment, "vocoder", "")
-            if isinstance(vocoder, str) and vocoder and not vocoder.startswith("bundled:"):
-                _must_be_defined(f"experiments.{name}.vocoder", vocoder, "experiments", self.experiments)
-            for stage, other in getattr(experiment, "reuse", {}).items():
-                _must_be_defined(f"experiments.{name}.reuse.{stage}", other, "experiments", self.experiments)
-        for name in (*self.features, *self.codebook, *self.pairs, *self.experiments):
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-                raise ValueError(f"{name!r}: a variant's name becomes a folder; use letters, digits, '-' and '_'")
+        check_references(self)
         return self
-
-
-def _must_be_defined(where: str, name: str, section: str, defined: Iterable[str]) -> None:
-    if name not in defined:
-        raise ValueError(f"{where}: {name!r} is not defined in `{section}`{_nearest(name, defined)}")
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(known)}" if known else "; nothing is defined there"
 
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:

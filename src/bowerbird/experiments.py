@@ -12,55 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import pydantic
 from pydantic import Field
 
-
-class Section(pydantic.BaseModel):
-    """A frozen group of options; unknown keys are errors."""
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-
-class StageOptions(Section):
-    """What every training stage has."""
-
-    steps: int = Field(1000, ge=1, description="optimiser steps; raising it goes on from the last checkpoint")
-    batch_size: int = Field(16, ge=1, description="items a step, over all GPUs")
-    accumulate: int = Field(1, ge=1, description="micro-batches a step; batch_size is their sum")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="of the forward pass")
-    ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights; 0: none")
-    grad_clip: float = Field(0.0, ge=0, description="largest gradient norm; 0: no clipping")
-    valid_every: int = Field(200, ge=1, description="steps between validations")
-    seed: int = Field(0, ge=0, description="of the start, the order of batches and their crops")
-
-
-class GanStage(StageOptions):
-    """A generator of waveforms against discriminators: what vocoders have in common."""
-
-    generator: str
-    losses: str
-    adversarial_weight: float = Field(1.0, ge=0, description="of the generator's LSGAN loss (lambda)")
-    adversarial_from: int = Field(
-        0, ge=0, description="step at which the discriminators join; before it, reconstruction only"
-    )
-    segment_frames: int = Field(24, ge=4, description="frames of a training crop (20 ms each)")
-    learning_rate: float = Field(2.0e-4, gt=0, description="of both AdamW optimisers")
-    beta1: float = Field(0.8, ge=0, lt=1, description="AdamW")
-    beta2: float = Field(0.99, ge=0, lt=1, description="AdamW")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW")
-    lr_decay: float = Field(0.999, gt=0, le=1, description="factor each `lr_decay_steps`")
-    lr_decay_steps: int = Field(1000, ge=1, description="steps of one decay")
-    start_from: str = Field("", description="bundled:NAME or a model folder whose weights start the generator")
-
-
-class VocoderStage(GanStage):
-    """Features to waveform: HiFi-GAN with the kNN-VC configuration, or a size for two cores."""
-
-    generator: Literal["hifigan", "bigvgan-base", "hifigan-nano", "vocos-nano", "sourcefilter-nano"] = Field(
-        "hifigan",
-        description="hifigan: kNN-VC's, 16.53 M parameters; bigvgan-base: for mels, 14 M; the others train on two cores",
-    )
-    losses: Literal["knnvc", "palindromic"] = Field(
-        "knnvc", description="knnvc: 45 mel + feature matching + LSGAN; palindromic: MR-STFT + LSGAN"
-    )
+from bowerbird.stages import GanStage, PpgStage, Section, StageOptions, VocoderStage
 
 
 class ConverterStage(StageOptions):
@@ -311,16 +263,29 @@ class ExperimentBase(Section):
 class VocoderExperiment(ExperimentBase):
     """The shared vocoder: features of one layer to 16 kHz speech. Its conversion is copy synthesis of the source."""
 
-    stages: ClassVar = ("vocoder",)
     trains_on: ClassVar = {"vocoder": ("features", "audio", "pairs?")}
-    converts_with: ClassVar = ("features",)
 
     system: Literal["vocoder"] = "vocoder"
     features: str = Field("nano", description="name in `features`")
     pairs: str = Field(
         "", description="prematched training: a variant of `pairs` with same_speaker: true; default: real features"
     )
+    published: str = Field(
+        "",
+        description="folder or hub id (NAME@COMMIT) of NVIDIA's BigVGAN at 24 kHz, for features of encoder log-mel-24k; then "
+        "nothing is trained",
+    )
     vocoder: VocoderStage = Field(default_factory=VocoderStage, description="training stage")
+
+    @property
+    def stages(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Training stages in order."""
+        return () if self.published else ("vocoder",)
+
+    @property
+    def converts_with(self) -> tuple[str, ...]:  # type: ignore[override]
+        """What conversion reads besides manifest, audio and trials."""
+        return ("features", "vocoder") if self.published else ("features",)
 
 
 class KnnvcExperiment(ExperimentBase):
@@ -406,7 +371,11 @@ class StepbackExperiment(ExperimentBase):
 
 
 class TakinExperiment(ExperimentBase):
-    """Takin-VC: hybrid content, two models of the reference's timbre, and flow matching from noise to mels."""
+    """Takin-VC: hybrid content, two models of the reference's timbre, and flow matching from noise to mels.
+
+    With `recogniser: trained`, `phones` names features of encoder `phonetic:trained:NAME`, NAME this experiment or another
+    whose model of stage `ppg` it reuses.
+    """
 
     converts_with: ClassVar = ("features", "phones?", "vocoder")
 
@@ -425,6 +394,10 @@ class TakinExperiment(ExperimentBase):
         "ge2e", description="what hears the reference's voice print at conversion: the encoder behind `voices`"
     )
     vocoder: str = Field("vocoder-mel", description="experiment that trains a vocoder on these mels, or bundled:NAME")
+    recogniser: Literal["given", "trained"] = Field(
+        "given",
+        description="given: what `phones` names is there; trained: it comes from a Conformer trained here first (stage ppg)",
+    )
     training: Literal["codec", "joint"] = Field(
         "codec",
         description="codec: the content encoder is trained as a codec first; joint: with the flow only, one stage",
@@ -434,25 +407,30 @@ class TakinExperiment(ExperimentBase):
     guidance: float = Field(0.7, ge=0, description="weight w of classifier-free guidance; 0: the condition alone")
     reference_s: float = Field(10.0, gt=0, description="seconds of the target's speech that a conversion hears")
     seed: int = Field(0, ge=0, description="of the noise, beside the trial's name")
+    ppg: PpgStage = Field(default_factory=PpgStage, description="stage before all others, where `recogniser` is trained")
     content: ContentStage = Field(default_factory=ContentStage, description="stage 1, unless `training` is joint")
     flow: FlowStage = Field(default_factory=FlowStage, description="stage 2, or the only one")
 
     @property
     def stages(self) -> tuple[str, ...]:  # type: ignore[override]
         """Training stages in order."""
-        return ("content", "flow") if self.training == "codec" else ("flow",)
+        first = ("ppg",) if self.recogniser == "trained" else ()
+        return (*first, "content", "flow") if self.training == "codec" else (*first, "flow")
 
     @property
     def trains_on(self) -> dict[str, tuple[str, ...]]:  # type: ignore[override]
         """Stage -> artifacts it reads."""
         flow = ("features", "mels", "phones?", "voices?")
         first = ("stage:content",) if self.training == "codec" else ()
-        return {"content": ("features", "audio", "phones?", "voices?"), "flow": (*flow, *first)}
+        content = ("features", "audio", "phones?", "voices?")
+        return {"ppg": ("audio",), "content": content, "flow": (*flow, *first)}
 
     @pydantic.model_validator(mode="after")
     def _has_content(self) -> TakinExperiment:
         if not self.phones and not (self.flow.ssl and self.content.ssl):
             raise ValueError("phones: empty: with ssl: false nothing is left of the content; keep one of the two")
+        if self.recogniser == "trained" and not self.phones:
+            raise ValueError("recogniser: trained: phones is empty: name the features that it makes (phonetic:trained:NAME)")
         return self
 
 
@@ -504,7 +482,7 @@ def conversion_params(experiment: Any) -> str:
 
     Names of variants (`features`, `vocoder` ...) are left out: what they name comes as input files.
     """
-    names = {"features", "codebook", "pairs", "mels", "phones", "voices", "vocoder", "training", "reuse"}
+    names = {"features", "codebook", "pairs", "mels", "phones", "voices", "vocoder", "training", "reuse", "recogniser", "published"}
     names |= {name for name, value in experiment if isinstance(value, StageOptions)}
     return _one_line({k: v for k, v in experiment.model_dump().items() if k not in names})
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bowerbird.config import Config
+from bowerbird.config import PHONETIC, Config, FeaturesConfig
+from bowerbird.references import TRAINED
 
 
 class Layout:
@@ -54,6 +55,18 @@ class Layout:
 
     def model(self, experiment: str, stage: str) -> Path:
         return self.root / "training" / experiment / stage
+
+    def trained_encoder(self, config: Config, options: FeaturesConfig) -> Path | None:
+        """The model folder behind `phonetic:trained:EXPERIMENT`; None of any other encoder."""
+        if not options.encoder.startswith(TRAINED):
+            return None
+        name = options.encoder.removeprefix(TRAINED)
+        return self.model(config.experiments[name].reuse.get("ppg", name), "ppg")
+
+    def located(self, config: Config, options: FeaturesConfig) -> FeaturesConfig:
+        """The same options, with the folder in the place of `trained:EXPERIMENT`."""
+        folder = self.trained_encoder(config, options)
+        return options.model_copy(update={"encoder": f"{PHONETIC}{folder}"}) if folder else options
 
     def conversion(self, experiment: str) -> Path:
         return self.root / "conversion" / experiment / "trials.parquet"

@@ -64,3 +64,12 @@ def test_studies_add_experiments_and_leave_those_that_are_there(overlay: Path) -
     before, after = study(*base).experiments, study(*base, overlay).experiments
     assert after.keys() > before.keys() or overlay.stem == "palindromic-pairs"
     assert all(after[name] == experiment for name, experiment in before.items())
+
+
+def test_across_languages_every_target_speaks_another_language() -> None:
+    folder = ROOT / "workflow"
+    config = study(
+        folder / "presets" / "mls-x.yaml", folder / "presets" / "wavlm-large.yaml", folder / "experiments" / "takin-languages.yaml"
+    )
+    assert config.trials.cross_language == "other" and config.corpus.kind == "mls"
+    assert not config.experiments["takin-no-ppg"].phones and not config.experiments["takin-no-ssl"].flow.ssl

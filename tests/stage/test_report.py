@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import soundfile
 
-from bowerbird.artifacts import BowerbirdError
-from bowerbird.config import ReportConfig, parse_config, read_yaml
+from bowerbird.artifacts import BowerbirdError, write_json
+from bowerbird.config import ReportConfig, dump_config, parse_config, read_yaml
 from bowerbird.report import write_report
 from bowerbird.report.formats import duration, number, size, slug
 from bowerbird.report.listening import choose_trials
@@ -234,3 +234,35 @@ def test_controls_are_known_by_their_pairs(run: Path) -> None:
     study["experiments"] |= {"real": base | {"pairs": "knn4"}, "control": base | {"pairs": "mixed"}}
     config = Run(run, parse_config(study))
     assert (describe_system("real", config).kind, describe_system("control", config).kind) == ("system", "control")
+
+
+def test_steps_of_the_sampler_are_beside_what_they_cost(run: Path, tmp_path: Path) -> None:
+    """A table and a figure where one flow was sampled in several ways; a flow that was sampled once is in neither."""
+    part = tmp_path / "run"
+    shutil.copytree(run, part)
+    study = read_yaml(part / "config.yaml")
+    takin = {"system": "takin", "phones": "", "voices": "", "mels": "nano", "vocoder": "bundled:nano-vocoder-mel"}
+    again = takin | {"reuse": {"content": "takin", "flow": "takin"}}
+    study["experiments"] |= {
+        "takin": takin,
+        "takin-5": again | {"sampling_steps": 5},
+        "takin-midpoint": again | {"sampler": "midpoint", "sampling_steps": 5},
+        "takin-alone": takin | {"guidance": 0.0},
+    }
+    (part / "config.yaml").write_text(dump_config(parse_config(study)))
+    costs = {"takin": 0.2, "takin-5": 0.1, "takin-midpoint": 0.21, "takin-alone": 0.3}
+    for name, flow in costs.items():
+        rtf = {"condition": 0.01, "flow": flow, "vocoding": 0.05, "conversion": flow + 0.06}
+        write_json(part / "conversion" / name / "trials.parquet.run.json", {"rtf": rtf, "audio_s": 61.0, "seconds": 9.0})
+    found = Run(part, parse_config(study)).samplings
+    assert [(s.experiment, s.steps, s.calls) for s in found] == [("takin-5", 5, 10), ("takin", 10, 20), ("takin-midpoint", 5, 20)]
+    report = write(part, tmp_path / "report", players=0)
+    text = Page(report).text
+    assert "Steps of the sampler" in text and "takin, w = 0.7, 10 s midpoint 5 20 " in text
+    assert "real-time factor of the flow over the sampler's steps" in text
+    rows = re.findall(r'<tr><th scope="row">([\w-]+)</th><td>takin, w', report.read_text(encoding="utf-8"))
+    assert rows == ["takin-5", "takin", "takin-midpoint"]
+
+
+def test_no_steps_without_a_sampler(report: Path) -> None:
+    assert "Steps of the sampler" not in Page(report).text

@@ -23,11 +23,18 @@ from bowerbird.config import (
     TrainingConfig,
 )
 from bowerbird.conversion import convert_trials
-from bowerbird.experiments import PalindromicExperiment, QrvcExperiment, StepbackExperiment, TakinExperiment
+from bowerbird.experiments import (
+    PalindromicExperiment,
+    QrvcExperiment,
+    StepbackExperiment,
+    TakinExperiment,
+    VocoderExperiment,
+)
 from bowerbird.features import extract_features
 from bowerbird.pairs import search_pairs
 from bowerbird.tables import MANIFEST, Shards, ShardWriter, read_table, write_table
 from bowerbird.training import train_stage
+from published_fixture import write_published
 from speech import Study, make_study, make_vocoder
 
 CPU = RuntimeConfig(device="cpu")
@@ -288,6 +295,77 @@ def test_takin_joint_training_starts_from_another_of_its_kind_only(
         train(study, other, "flow", tmp_path / "other", mels=streams["mels"], phones=streams["phones"])
     with pytest.raises(BowerbirdError, match="--mels: missing: this stage trains on it"):
         train(study, joint, "flow", tmp_path / "none", phones=streams["phones"])
+
+
+def test_takin_learns_the_mels_of_a_published_vocoder_and_converts_through_it(
+    study: Study, takin: tuple[TakinExperiment, Path], streams: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    mels = [tmp_path / "mels" / "shard-0000.npy"]
+    extract_features(study.audio[0], mels[0], FeaturesConfig(encoder="log-mel-24k", layer=0), CPU)
+    published = f"vocoder={write_published(tmp_path / 'published')}"
+    experiment, folder = takin
+    train(study, experiment, "flow", tmp_path / "flow", **{**streams, "mels": mels}, models=[f"content={folder / 'content'}"])
+    config = json.loads((tmp_path / "flow/config.json").read_text())
+    assert config["bands"] == 100 and config["mels"]["dim"] == 100
+    models = [f"flow={tmp_path / 'flow'}", published]
+    assert len(set(convert(study, experiment, tmp_path / "out/trials.parquet", models, phones=streams["phones"]))) == 3
+    made = read_table(tmp_path / "out/trials.parquet")
+    spoken = Shards(study.audio, "num_samples").lengths()
+    for row in made.to_dict("records"):
+        assert row["status"] == "ok" and abs(row["num_samples"] - spoken[row["source_utt"]]) < 400
+    wrong = "it reads mels at 24 kHz of 100 dimensions, the flow makes mels of 80 bands, 50 frames a second"
+    with pytest.raises(BowerbirdError, match=wrong):
+        convert(study, experiment, tmp_path / "w.parquet", [f"flow={folder / 'flow'}", published], phones=streams["phones"])
+    copy = VocoderExperiment(published="published", features="mel-24k")
+    through = dataclasses.replace(study, features=mels)
+    assert len(set(convert(through, copy, tmp_path / "copy/trials.parquet", [published]))) == 3
+
+
+# ------------------------------------------------------------------------------------------------- Takin-VC's recogniser
+PPG = {**LENGTHS, "symbols": "words", "layers": 2, "width": 16, "heads": 2, "feedforward": 16, "channels": 2, "lr_warmup": 0}
+
+
+def train_recogniser(study: Study, output: Path, manifest: Path | None = None, **options: Any) -> Path:
+    train_stage(
+        output=output / "model.safetensors", stage="ppg", experiment=TakinExperiment(recogniser="trained", ppg={**PPG, **options}),
+        manifest=manifest or study.manifest, training=TrainingConfig(checkpoint_every=2, log_every=1), runtime=CPU, audio=study.audio,
+    )  # fmt: skip
+    return output
+
+
+def test_a_recogniser_trains_on_transcripts_resumes_and_makes_features(
+    study: Study, streams: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    whole = train_recogniser(study, tmp_path / "whole")
+    config = json.loads((whole / "config.json").read_text())
+    said = sorted({word for text in read_table(study.manifest)["text"] for word in text.split()})
+    assert config["symbols"] == said and config["model"] == "conformer-ctc"
+    assert len(losses(whole, "model/total")) == 4
+    train_recogniser(study, tmp_path / "half", steps=2)
+    train_recogniser(study, tmp_path / "half")
+    assert (tmp_path / "half/model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    for layer, dim in ((0, len(said) + 1), (1, 16)):
+        path = tmp_path / f"layer-{layer}" / "shard-0000.npy"
+        extract_features(study.audio[0], path, FeaturesConfig(encoder=f"phonetic:{whole}", layer=layer), CPU)
+        made = Shards([path])
+        assert made.row_shape == (dim,)
+        for utt_id, samples in Shards(study.audio, "num_samples").lengths().items():
+            assert len(made[utt_id]) == (samples - 80) // 320
+            assert layer or np.allclose(made[utt_id].astype(np.float32).sum(1), 1, atol=0.01)
+    with pytest.raises(BowerbirdError, match=r"whole: layer 3: has blocks 1 to 2; 0: posteriors"):
+        extract_features(study.audio[0], path, FeaturesConfig(encoder=f"phonetic:{whole}", layer=3), CPU)
+    experiment = TakinExperiment(recogniser="trained", training="joint", voices="", flow=FLOW)
+    train(study, experiment, "flow", tmp_path / "flow", mels=streams["mels"], phones=[tmp_path / "layer-0/shard-0000.npy"])
+    assert json.loads((tmp_path / "flow/config.json").read_text())["phones_dim"] == len(said) + 1
+
+
+def test_a_recogniser_wants_transcripts(study: Study, tmp_path: Path) -> None:
+    silent = read_table(study.manifest).assign(text="")
+    write_table(tmp_path / "manifest.parquet", silent, Identity("fixture", 1, {}), MANIFEST)
+    with pytest.raises(BowerbirdError, match=r"no utterance of split train has a transcript \(column text\)"):
+        train_recogniser(study, tmp_path / "silent", manifest=tmp_path / "manifest.parquet")
+    with pytest.raises(BowerbirdError, match=r"no utterance of split train"):
+        train_recogniser(study, tmp_path / "short", longest_s=0.1)
 
 
 # ------------------------------------------------------------------------------------------------------------- Stepback

@@ -354,7 +354,7 @@ def test_bigvgans_discriminators_are_five_periods_and_three_resolutions() -> Non
 class Echo:
     """A vocoder that gives back what it reads."""
 
-    device, input_dim = torch.device("cpu"), 80
+    device, input_dim, frame_rate = torch.device("cpu"), 80, 50.0
 
     def vocode(self, mels: Tensor) -> Tensor:
         return mels.flatten()
@@ -445,6 +445,19 @@ def test_configurations_are_checked() -> None:
     ):
         with pytest.raises(BowerbirdError, match=message):
             check(**values)
+    own: dict[str, Any] = {"recogniser": "trained", "phones": "ppg"}
+    study["features"]["ppg"] = {"encoder": "phonetic:trained:t", "layer": 0}
+    check(**own)
+    for values, message in (
+        ({}, r"features.ppg.encoder: 't' trains no recogniser; give it recogniser: trained"),
+        ({**own, "phones": ""}, r"recogniser: trained: phones is empty: name the features"),
+        ({**own, "phones": "mel"}, r"its phones are 'mel', of encoder log-mel; name features of encoder phonetic:trained:t"),
+        ({**own, "reuse": {"ppg": "nobody"}}, r"experiments.t.reuse.ppg: 'nobody' is not defined"),
+        ({**own, "ppg": {"kernel": 4}}, r"ppg.kernel: 4: must be odd"),
+    ):
+        with pytest.raises(BowerbirdError, match=message):
+            check(**values)
+    assert TakinExperiment(recogniser="trained").stages == ("ppg", "content", "flow")
     assert TakinExperiment().stages == ("content", "flow") and TakinExperiment(training="joint").stages == ("flow",)
     assert "stage:content" not in TakinExperiment(training="joint").trains_on["flow"]
 

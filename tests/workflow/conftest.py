@@ -55,15 +55,19 @@ class Workspace:
 
     def plan(self, values: dict) -> Counter[str]:
         """The jobs a dry run would start if ``values`` overrode the study: rule -> how many."""
+        text = self.dry_run(values)
+        return Counter(m for m in re.findall(r"^(?:local)?rule (\w+):", text, flags=re.M) if m != "all")
+
+    def dry_run(self, values: dict, *targets: str) -> str:
+        """What a dry run would say if ``values`` overrode the study."""
         preset = self.root / "workflow" / "presets" / "tiny.yaml"
         done = subprocess.run(
-            ["snakemake", "--profile", "workflow/profiles/laptop", "--dry-run", "--configfile", str(preset),
+            ["snakemake", "--profile", "workflow/profiles/laptop", "--dry-run", *targets, "--configfile", str(preset),
              str(self.overlay(values))],
             cwd=self.root, env=self.environment(), capture_output=True, text=True, timeout=300,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        text = done.stdout + done.stderr
-        return Counter(m for m in re.findall(r"^(?:local)?rule (\w+):", text, flags=re.M) if m != "all")
+        return done.stdout + done.stderr
 
     def artifacts(self) -> dict[str, bytes]:
         """Every artifact by its path: all files but those that tell when and how long (run records, logs, the page)."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from published_fixture import write_published
+
 SCORES = {"summarise_scores", "write_report"}
 CONVERTED = {"convert_trials", "score_trials", *SCORES}
 FROM_FEATURES = {
@@ -133,3 +135,47 @@ def test_a_wrong_key_is_one_line_before_any_job(finished) -> None:
     text = done.stdout + done.stderr
     assert "codebok: unknown key; did you mean 'codebook'?" in text
     assert "Traceback" not in text
+
+
+def jobs(text: str) -> list[str]:
+    """The jobs of a dry run, each with its inputs, wildcards and command."""
+    return [job.split("\n\n")[0] for job in text.split("\nrule ")[1:]]
+
+
+@pytest.mark.slow
+def test_a_trained_recogniser_comes_before_its_features_and_these_before_what_reads_them(workspace) -> None:
+    values = {
+        "features": {"ppg": {"encoder": "phonetic:trained:takin-ppg", "layer": 0}},
+        "experiments": {"takin-ppg": {"like": "takin", "recogniser": "trained", "phones": "ppg"}},
+    }
+    found = jobs(workspace.dry_run(values, "results/tiny/conversion/takin-ppg/trials.parquet"))
+    model, made = "results/tiny/training/takin-ppg/ppg/model.safetensors", "results/tiny/features/ppg/shard-0000.npy"
+    training = [job for job in found if job.startswith("train_stage") and "experiment=takin-ppg" in job]
+    (recogniser,) = [job for job in training if "stage=ppg" in job]
+    assert model in recogniser and "--features" not in recogniser and "--audio results/tiny/corpus/audio/" in recogniser
+    extraction = [job for job in found if job.startswith("extract_features") and "features=ppg" in job]
+    assert len(extraction) == 2 and all(model in job.split("output:")[0] for job in extraction)
+    assert all("--encoder phonetic:results/tiny/training/takin-ppg/ppg" in job for job in extraction)
+    readers = [job for job in training if "stage=ppg" not in job] + [job for job in found if job.startswith("convert_trials")]
+    assert len(readers) == 3 and all(made in job.split("output:")[0] for job in readers)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["folder", "hub"])
+def test_published_weights_are_an_input_or_named_for_the_hub(workspace, place: str) -> None:
+    folder = write_published(workspace.root / "published")
+    spec = str(folder) if place == "folder" else "nvidia/bigvgan_24khz_100band"
+    values = {
+        "features": {"mel-24k": {"encoder": "log-mel-24k", "layer": 0}},
+        "experiments": {
+            "copy": {"system": "vocoder", "features": "mel-24k", "published": spec},
+            "takin-24k": {"like": "takin", "mels": "mel-24k", "vocoder": "copy", "reuse": {"content": "takin"}},
+        },
+    }
+    targets = [f"results/tiny/conversion/{name}/trials.parquet" for name in ("copy", "takin-24k")]
+    conversions = [job for job in jobs(workspace.dry_run(values, *targets)) if job.startswith("convert_trials")]
+    assert len(conversions) == 2
+    for job in conversions:
+        assert f"vocoder={folder}" in job if place == "folder" else f"vocoder=hub:{spec}" in job
+        assert (str(folder / "bigvgan_generator.pt") in job.split("output:")[0]) == (place == "folder")
+    assert not any("stage=vocoder" in job and "experiment=copy" in job for job in conversions)

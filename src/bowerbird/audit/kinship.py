@@ -123,7 +123,12 @@ class Kinship:
             local = layout.model(owner.reuse.get("vocoder", vocoder) if owner else vocoder, "vocoder")
             folders["vocoder"] = Path(bundled(vocoder)) if vocoder.startswith("bundled:") else local
         names = ("model.safetensors", "config.json") if with_architecture else ("model.safetensors",)
-        return roles | {role: [folder / file for file in names] for role, folder in folders.items()}
+        models = {role: [folder / file for file in names] for role, folder in folders.items()}
+        owner = experiment if experiment.system == "vocoder" else self.config.experiments.get(str(vocoder))
+        if published := getattr(owner, "published", ""):
+            files = [Path(published).expanduser() / file for file in ("config.json", "bigvgan_generator.pt")]
+            models["vocoder"] = files if files[1].is_file() else []  # of the hub: not looked for here
+        return roles | models
 
     # --------------------------------------------------------------------------------------------------------- staleness
     def staleness(self, path: Path, identity: Mapping[str, Any]) -> str:

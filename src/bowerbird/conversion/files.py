@@ -22,6 +22,7 @@ from bowerbird.experiments import KnnvcExperiment, conversion_params
 from bowerbird.layout import Layout
 from bowerbird.nn.neighbours import pick_device
 from bowerbird.systems.base import System, Utterance
+from bowerbird.systems.published import HUB, locate
 
 if TYPE_CHECKING:
     from bowerbird.encoders.selfsupervised import FeatureExtractor
@@ -148,7 +149,9 @@ def plan_system(system: str, run: Path | None, name: str) -> SystemRecipe:
         if not path.exists():
             raise BowerbirdError(f"--experiment: {key}: its {role} is not trained yet: {path} is missing")
     reads_features = "features" in chosen.converts_with
-    phones = config.features[chosen.phones] if "phones?" in chosen.converts_with and chosen.phones else None
+    phones = None
+    if "phones?" in chosen.converts_with and chosen.phones:
+        phones = layout.located(config, config.features[chosen.phones])
     return SystemRecipe(chosen, config.features[chosen.features] if reads_features else None, models, phones)
 
 
@@ -169,13 +172,15 @@ def model_folders(config: Config, layout: Layout, name: str) -> dict[str, Path]:
     """Where the models lie that an experiment converts with, by role."""
 
     def trained(owner: str, stage: str) -> Path:
+        if stage == "vocoder" and (published := getattr(config.experiments[owner], "published", "")):
+            return locate(published if Path(published).expanduser().is_dir() else HUB + published)
         return layout.model(config.experiments[owner].reuse.get(stage, owner), stage)
 
     experiment: Any = config.experiments[name]
     folders = {stage: trained(name, stage) for stage in experiment.stages}
     for artifact in experiment.converts_with:
         if artifact == "vocoder":
-            spec = experiment.vocoder
+            spec = name if experiment.system == "vocoder" else experiment.vocoder
             folders["vocoder"] = Path(bundled(spec)) if spec.startswith("bundled:") else trained(spec, "vocoder")
         elif artifact == "codebook":
             folders["codebook"] = layout.codebook(experiment.codebook)

@@ -32,6 +32,7 @@ from bowerbird.nn.neighbours import pick_device
 from bowerbird.systems import load_system
 from bowerbird.systems.anchor import played_utterance
 from bowerbird.systems.base import System, Utterance
+from bowerbird.systems.published import WEIGHTS, locate
 from bowerbird.tables import TRIALS, Shards, read_table, write_table
 
 CONVERSIONS = pa.schema(
@@ -118,7 +119,7 @@ def parse_models(models: Sequence[str]) -> dict[str, Path]:
         role, separator, folder = item.partition("=")
         if not separator or not role or not folder:
             raise BowerbirdError(f"--models: {item!r}: must be ROLE=FOLDER, for instance vocoder=results/demo/...")
-        path = Path(bundled(folder))
+        path = locate(bundled(folder))
         if not path.exists():
             raise BowerbirdError(f"--models: {item}: no such folder; train the stage first")
         folders[role] = path
@@ -129,7 +130,7 @@ def model_inputs(folders: Mapping[str, Path]) -> dict[str, str]:
     """Digest of each model, by role: its weights and its architecture."""
     inputs = {}
     for role, path in folders.items():
-        names = ("model.safetensors", "config.json")
+        names = ("model.safetensors", "config.json", WEIGHTS)
         inputs[role] = inputs_digest([path / n for n in names if (path / n).exists()] if path.is_dir() else [path])
     return inputs
 

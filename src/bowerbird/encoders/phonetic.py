@@ -3,7 +3,7 @@
 Ours is a linear head on one layer of a self-supervised encoder. A model's folder holds ``config.json`` (encoder, layer,
 phones in order) and ``model.safetensors`` (weight ``(phones, dim)``, bias ``(phones,)``). As features (``phonetic:NAME``)
 there are also recognisers of `transformers`: posteriors of a CTC model (wav2vec 2.0, HuBERT, WavLM), or the hidden states
-of Whisper's encoder.
+of Whisper's encoder; and the Conformer that a Takin-VC experiment trains on the corpus (`systems/recogniser.py`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from bowerbird.artifacts import BowerbirdError, file_sha256
 from bowerbird.audio import HOP
 from bowerbird.config import PHONETIC, FeaturesConfig, bundled
 from bowerbird.encoders.selfsupervised import MODEL_TYPES, Checkpoint, FeatureExtractor, find_checkpoint
+from bowerbird.nn.conformer import ConformerCtc
 
 
 class PhoneticEncoder:
@@ -134,6 +135,37 @@ class WhisperStates(PhoneticModel):
         return states
 
 
+class ConformerStates(PhoneticModel):
+    """Our Conformer: posteriors of symbols and blank (layer 0), or hidden states after a block; waves go through one by one."""
+
+    def __init__(self, model: ConformerCtc, layer: int) -> None:
+        super().__init__()
+        self.model, self.layer, self.dim = model, layer, model.width if layer else model.head.out_features
+
+    def forward(self, waves: Sequence[Tensor]) -> list[Tensor]:
+        found = []
+        for wave in waves:
+            mels, frames = self.model.mels([wave])
+            states = self.model.encode(mels, frames, self.layer)[0] if self.layer else self.model(mels, frames)[0].exp()
+            found.append(states[0, : self.num_frames(len(wave))].float())
+        return found
+
+
+def load_conformer(checkpoint: Checkpoint, config: dict[str, Any], layer: int, key: str) -> ConformerStates:
+    """The Conformer in a model folder of stage `ppg`; names and shapes of its weights must agree."""
+    name = f"{key}.encoder: {PHONETIC}{checkpoint.name}"
+    if layer > config["layers"]:
+        raise BowerbirdError(f"{name}: layer {layer}: has blocks 1 to {config['layers']}; 0: posteriors")
+    sizes = {size: config[size] for size in ("width", "layers", "heads", "feedforward", "kernel", "channels")}
+    model = ConformerCtc(len(config["symbols"]), **sizes)
+    try:
+        model.load_state_dict(load_file(checkpoint.weights[0]))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise BowerbirdError(f"{name}: weights do not fit its config.json: {reason}") from error
+    return ConformerStates(model, layer)
+
+
 def load_recogniser(checkpoint: Checkpoint, options: FeaturesConfig, key: str) -> PhoneticModel:
     """A CTC model or Whisper's encoder from a folder that `transformers` reads; all its weights must be there."""
     import transformers
@@ -180,6 +212,8 @@ def load_phonetic(options: FeaturesConfig, key: str = "features") -> tuple[Check
         below = find_checkpoint(config["encoder"], key=key)
         checkpoint = replace(checkpoint, weights=(*checkpoint.weights, *below.weights))
         model: PhoneticModel = HeadPosteriors(spec)
+    elif config.get("model") == "conformer-ctc":
+        model = load_conformer(checkpoint, config, options.layer, key)
     else:
         model = load_recogniser(checkpoint, options, key)
     return checkpoint, model.eval().requires_grad_(False)

@@ -219,6 +219,9 @@ class FeatureExtractor:
 
     def _windows(self, utterance: int, wave: Tensor) -> Iterator[Window]:
         """The whole wave, or overlapping windows that start at multiples of the hop; the last one ends with the wave."""
+        if not getattr(self.encoder, "windowed", True):
+            yield Window(utterance, 0, wave)
+            return
         hop, reach = self.encoder.hop, self.encoder.receptive_field
         frames = int(self.options.max_window_s * SAMPLE_RATE) // hop
         longest = (frames - 1) * hop + reach

@@ -1,19 +1,23 @@
 """Spectrograms behind the face of an encoder: the features of systems that work on them, and a baseline.
 
 ``log-mel``: 80 bands; ``log-magnitude``: 513 bins. 50 frames a second, the conventions of `bowerbird.nn.mel.LogMel`;
-nothing is learned, nothing is downloaded.
+nothing is learned, nothing is downloaded. ``log-mel-24k`` is what NVIDIA's BigVGANs of 24 kHz read: the wave is resampled,
+and there are 93.75 frames a second.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
+import torchaudio
 from torch import Tensor, nn
 
-from bowerbird.audio import HOP
+from bowerbird.audio import HOP, SAMPLE_RATE
 from bowerbird.nn.mel import LogMagnitude, LogMel
 
 SPECTRA = {  # by the value of features.NAME.encoder: the spectrogram, and its definition
@@ -25,7 +29,13 @@ SPECTRA = {  # by the value of features.NAME.encoder: the spectrogram, and its d
         LogMagnitude,
         "log-magnitude 1: 16000 Hz, n_fft 1024, hann 1024, hop 320, 513 bins, magnitude, ln, floor 1e-5",
     ),
+    "log-mel-24k": (
+        partial(LogMel, sample_rate=24_000, hop=256, bands=100, fmax=12_000.0, epsilon=1.0e-9),
+        "log-mel-24k 1: 16000 Hz resampled to 24000 Hz (sinc, 64 zeros, rolloff 0.95), n_fft 1024, hann 1024, hop 256, "
+        "100 slaney bands 0-12000 Hz, sqrt(power + 1e-9), ln, floor 1e-5",
+    ),
 }
+PUBLISHED_RATE, PUBLISHED_HOP = 24_000, 256  # of log-mel-24k
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,7 @@ class SpectralEncoder(nn.Module):
     """Waves to spectra; frame i stands for samples 320 i to 320 (i + 1) and sees 352 more on either side."""
 
     hop = HOP
+    windowed = True  # long utterances may go through in windows that start at multiples of the hop
     receptive_field = HOP + 80  # no reflection is longer than the wave; (n - 80) // 320 frames at least, as the others
 
     def __init__(self, name: str = "log-mel") -> None:
@@ -64,6 +75,32 @@ class SpectralEncoder(nn.Module):
         return [self.spectrogram(wave[None])[0] for wave in waves]
 
 
+class ResampledEncoder(SpectralEncoder):
+    """Waves at 16 kHz to spectra at 24 kHz; utterances go through whole: a hop is no whole number of samples at 16 kHz."""
+
+    windowed = False
+    receptive_field = 300  # 450 at 24 kHz: one frame, and no reflection longer than the wave
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames of ``num_samples`` at 16 kHz: 15 where there are 8 of 20 ms."""
+        return num_samples * 3 // 2 // PUBLISHED_HOP
+
+    def forward(self, waves: Sequence[Tensor]) -> list[Tensor]:
+        return [self.spectrogram(self._faster(wave)[None])[0] for wave in waves]
+
+    def _faster(self, wave: Tensor) -> Tensor:
+        """``(samples,)`` to ``(samples * 3 // 2,)``."""
+        resampled = torchaudio.functional.resample(wave, SAMPLE_RATE, PUBLISHED_RATE, lowpass_filter_width=64, rolloff=0.95)
+        return resampled[: len(wave) * 3 // 2]
+
+
+def frame_rate(facts: Mapping[str, Any]) -> float:
+    """Frames a second of features, by what their index says of them."""
+    published = facts.get("weights_sha256") == Definition("log-mel-24k").weights_sha256
+    return PUBLISHED_RATE / PUBLISHED_HOP if published else SAMPLE_RATE / HOP
+
+
 def load_spectral(name: str) -> SpectralEncoder:
     """The encoder ``name``, frozen."""
-    return SpectralEncoder(name).eval().requires_grad_(False).to(torch.float32)
+    kind = ResampledEncoder if name == "log-mel-24k" else SpectralEncoder
+    return kind(name).eval().requires_grad_(False).to(torch.float32)

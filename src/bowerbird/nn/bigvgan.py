@@ -89,6 +89,7 @@ class BigVgan(nn.Module):
 
     The defaults are the base model's (14 M parameters) with rates for 16 kHz and a hop of 320 samples; the published one
     is for 24 kHz and 256 (rates 8, 8, 2, 2, kernels 16, 16, 4, 4, 100 bands). Weights start at PyTorch's defaults.
+    Its second version ends without bias and, in the place of tanh, clips (`last_bias`, `last_tanh`).
     """
 
     def __init__(
@@ -99,8 +100,11 @@ class BigVgan(nn.Module):
         upsample_kernels: Sequence[int] = (16, 11, 8, 4),
         block_kernels: Sequence[int] = (3, 7, 11),
         dilations: Sequence[int] = (1, 3, 5),
+        last_bias: bool = True,
+        last_tanh: bool = True,
     ) -> None:
         super().__init__()
+        self.last_tanh = last_tanh
         self.upsample_rates, self.block_kernels, self.dilations = upsample_rates, block_kernels, dilations
         self.conv_pre = _conv(bands, channels, 7)
         self.ups, self.blocks = nn.ModuleList(), nn.ModuleList()
@@ -109,7 +113,7 @@ class BigVgan(nn.Module):
             self.ups.append(weight_norm(up))
             channels //= 2
             self.blocks.append(nn.ModuleList(PeriodicBlock(channels, k, dilations) for k in block_kernels))
-        self.activation_post, self.conv_post = AntiAliased(channels), _conv(channels, 1, 7)
+        self.activation_post, self.conv_post = AntiAliased(channels), _conv(channels, 1, 7, bias=last_bias)
 
     @property
     def context_frames(self) -> int:
@@ -128,9 +132,10 @@ class BigVgan(nn.Module):
             x = up(x)  # (batch, channels / 2, frames * rate)
             x = sum(block(x) for block in blocks) / len(blocks)
         x = self.conv_post(self.activation_post(x))
-        return x.squeeze(1).float().tanh()
+        x = x.squeeze(1).float()
+        return x.tanh() if self.last_tanh else x.clamp(-1, 1)
 
 
-def _conv(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Module:
+def _conv(inputs: int, outputs: int, kernel: int, dilation: int = 1, bias: bool = True) -> nn.Module:
     padding = dilation * (kernel - 1) // 2
-    return weight_norm(nn.Conv1d(inputs, outputs, kernel, dilation=dilation, padding=padding))
+    return weight_norm(nn.Conv1d(inputs, outputs, kernel, dilation=dilation, padding=padding, bias=bias))

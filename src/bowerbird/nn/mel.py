@@ -12,7 +12,8 @@ class LogMel(nn.Module):
     """Log-mel spectrogram as HiFi-GAN and kNN-VC compute it: 80 Slaney bands of the magnitude (not power) spectrum.
 
     The wave is padded by reflection with ``(n_fft - hop) / 2`` samples each side and not centred further, so
-    ``samples`` give exactly ``samples // hop`` frames; the logarithm is natural, of values clamped at ``floor``.
+    ``samples`` give exactly ``samples // hop`` frames; the logarithm is natural, of values clamped at ``floor``. BigVGAN adds
+    ``epsilon`` to the power before its root.
     """
 
     def __init__(
@@ -25,8 +26,10 @@ class LogMel(nn.Module):
         fmin: float = 0.0,
         fmax: float = 8000.0,
         floor: float = 1.0e-5,
+        epsilon: float = 0.0,
     ) -> None:
         super().__init__()
+        self.epsilon = epsilon
         self.n_fft, self.win, self.hop, self.floor = n_fft, win, hop, floor
         bank = torchaudio.functional.melscale_fbanks(
             n_fft // 2 + 1, fmin, fmax, bands, sample_rate, norm="slaney", mel_scale="slaney"
@@ -40,6 +43,8 @@ class LogMel(nn.Module):
             pad = (self.n_fft - self.hop) // 2
             padded = F.pad(wave.float().unsqueeze(1), (pad, pad), mode="reflect").squeeze(1)
             magnitude = stft_magnitude(padded, self.n_fft, self.hop, self.win, self.window, center=False)
+            if self.epsilon:
+                magnitude = (magnitude.square() + self.epsilon).sqrt()
             return self.bands(magnitude.transpose(1, 2)).clamp_min(self.floor).log()
 
     def bands(self, magnitude: Tensor) -> Tensor:

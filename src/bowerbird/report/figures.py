@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from bowerbird.report.run import Described, Run
+from bowerbird.report.run import Described, Run, Sampling
 from bowerbird.report.scores import METRICS, Scores
 
 # Colours that stand for the page's own (style.css), which differ by day and by night.
@@ -71,6 +71,7 @@ class Figures:
     sweep: list[Picture]
     pairs: list[Picture]
     curves: dict[str, list[Picture]]
+    sampling: list[Picture]
 
 
 def draw_figures(run: Run, scores: Scores) -> Figures:
@@ -93,6 +94,7 @@ def draw_figures(run: Run, scores: Scores) -> Figures:
             sweep=_sweep(run, scores, picture),
             pairs=_pairs([pairs for pairs in run.pairs if len(pairs.table)], picture),
             curves={name: _curves(table, picture) for name, table in run.curves.items()},
+            sampling=_sampling(run.samplings, picture),
         )
 
 
@@ -243,6 +245,29 @@ def _sweep(run: Run, scores: Scores, picture: Draw) -> list[Picture]:
 
         pictures.append(picture(draw, f"QR-VC: {metric.heading} over the size of the codebook; bands are the intervals."))
     return pictures
+
+
+def _sampling(samplings: list[Sampling], picture: Draw) -> list[Picture]:
+    """What the flow costs over the number of the sampler's steps: a line a model and sampler."""
+    lines: dict[str, list[Sampling]] = {}
+    for one in samplings:
+        lines.setdefault(f"{one.model}, {one.sampler}", []).append(one)
+    if not lines:
+        return []
+
+    def draw(axes: Any) -> None:
+        for number, (name, points) in enumerate(lines.items()):
+            colour = SERIES[number % len(SERIES)]
+            steps, flow = [p.steps for p in points], [p.rtf["flow"] for p in points]
+            axes.plot(steps, flow, "o-", color=colour, ms=4, lw=1.2, label=name)
+            if all("conversion" in p.rtf for p in points):
+                axes.plot(steps, [p.rtf["conversion"] for p in points], color=colour, lw=0.8, ls=(0, (3, 3)))
+        axes.set(xlabel="steps of the sampler", ylabel="real-time factor", xlim=(0, None), ylim=(0, None))
+        axes.grid(True, axis="y")
+        axes.legend(fontsize=8)
+
+    says = "Takin-VC: real-time factor of the flow over the sampler's steps; dashed: of the whole conversion."
+    return [picture(draw, says)]
 
 
 def _pairs(variants: list[Described], picture: Draw) -> list[Picture]:

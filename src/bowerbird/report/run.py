@@ -56,6 +56,19 @@ class Described:
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """What a number of steps of Takin-VC's sampler took."""
+
+    experiment: str
+    model: str  # experiment that trained the flow, with the options besides the sampler that change its cost
+    sampler: str
+    steps: int
+    calls: int  # of the U-Net for one conversion: a midpoint step looks twice, guidance doubles
+    rtf: dict[str, float]  # seconds of work a second of audio, by step of the conversion
+    audio_s: float
+
+
+@dataclass(frozen=True)
 class Run:
     """A run on disk and its resolved configuration."""
 
@@ -155,6 +168,11 @@ class Run:
         bundles = {getattr(e, "vocoder", None) for e in self.config.experiments.values()}
         for spec in sorted(s for s in bundles if isinstance(s, str) and s.startswith("bundled:")):
             found.append(Weights("vocoder", spec, _bundled_sha256(spec)))
+        for name, experiment in self.config.experiments.items():
+            if spec := getattr(experiment, "published", ""):
+                path = Path(spec).expanduser() / "bigvgan_generator.pt"
+                local = path.is_file()
+                found.append(Weights(f"{name} / vocoder", path.parent.name if local else spec, file_sha256(path) if local else ""))
         return found
 
     @property
@@ -206,6 +224,22 @@ class Run:
         ends = ("conversion", "writing")
         return [*(["reading"] if "reading" in steps else []), *(s for s in steps if s not in ("reading", *ends)),
                 *(s for s in ends if s in steps)]  # fmt: skip
+
+    @cached_property
+    def samplings(self) -> list[Sampling]:
+        """Conversions of Takin-VC by the sampler's steps, of flows that were sampled in more than one way."""
+        found: dict[str, list[Sampling]] = {}
+        for name, rtf, audio_s in self.speeds:
+            experiment: Any = self.config.experiments.get(name)
+            if experiment is None or experiment.system != "takin" or "flow" not in rtf:
+                continue
+            model = f"{experiment.reuse.get('flow', name)}, w = {experiment.guidance:g}, {experiment.reference_s:g} s"
+            calls = experiment.sampling_steps * (2 if experiment.sampler == "midpoint" else 1)
+            calls *= 2 if experiment.guidance else 1
+            one = Sampling(name, model, experiment.sampler, experiment.sampling_steps, calls, rtf, audio_s)
+            found.setdefault(model, []).append(one)
+        groups = [group for group in found.values() if len({(s.sampler, s.steps) for s in group}) > 1]
+        return sorted((s for group in groups for s in group), key=lambda s: (s.model, s.sampler, s.steps, s.experiment))
 
     @property
     def trial_list(self) -> dict[str, Any]:

@@ -71,6 +71,8 @@ class DataNeeds:
     same_speaker_pairs: bool = False  # pairs, where given, must be of one speaker
     speakers: bool = False  # whose speech it is, as a number
     mels: bool = False  # log-mel frames of the crop, and of the prompt where there is one
+    transcripts: str = ""  # whole utterances with what is said, as "characters" or "words"; no features then
+    longest_s: float = 0.0  # of such utterances
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,9 @@ class Batch:
     voice: Tensor | None = (
         None  # (batch, dim) float32: voice print of the prompting utterance, or without prompts its own
     )
+    samples: Tensor | None = None  # (batch,) int64: how much of `audio` there is, where utterances are whole
+    symbols: Tensor | None = None  # (batch, longest) int64: what is said, from 1 on, zero-padded
+    symbol_counts: Tensor | None = None  # (batch,) int64
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with every tensor on ``device``."""
@@ -119,6 +124,7 @@ class StageInputs:
     models: Mapping[str, Path] = field(default_factory=dict)  # model folders by role
     codebook: Path | None = None
     speakers: tuple[str, ...] = ()  # of the training split, in order
+    symbols: tuple[str, ...] = ()  # of its transcripts, in order
     others: Mapping[str, Mapping[str, Any]] = field(
         default_factory=dict
     )  # facts on mels, phones, voices: {"dim": 80 ...}

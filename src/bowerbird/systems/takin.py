@@ -9,14 +9,16 @@
     flow         v(x_t, t | context, m): a U-Net of 10 layers of 3 residual blocks, width 1280;
                  L = |v - u|^2 + lambda_vq |X_s - X~_s|^2, lambda_vq = 0.01, paths in `nn/flow.py` (sigma = 1e-4)
     stages       1. content: the content encoder with a decoder, as a codec     2. flow: all of the above
+                 before them, where asked: ppg, a recogniser of our own whose results are X_p (`recogniser.py`)
     convert      noise -> mel by 5 to 20 Euler steps, with classifier-free guidance; then a vocoder of mels (BigVGAN)
 
-The sizes and losses above are the paper's. What we chose: self-supervised features, phones and mels have one rate (50 a
-second), so nothing is interpolated; X_s goes through a linear map before RVQ, or the commitment would have nothing to
-move (the features are frozen), and X_p through one where its size is not the content's; the reference's frames are a
-set to all that reads them (no positions, the memory's Conv1d is one frame wide), which does what the paper does by
-shuffling them; "10 layers" are five down and five up; the codec's decoder hears the voice print, so that the content
-need not hold it; e and m of a training item come from other speech of its speaker.
+The sizes and losses above are the paper's. What we chose: self-supervised features, phones and mels have one rate (50
+a second), so nothing is interpolated (but to the rate of a published vocoder's mels); X_s goes through a linear map
+before RVQ, or the commitment would have nothing to move (the features are frozen), and X_p through one where its size
+is not the content's; the reference's frames are a set to all that reads them (no positions, the memory's Conv1d is
+one frame wide), which does what the paper does by shuffling them; "10 layers" are five down and five up; the codec's
+decoder hears the voice print, so that the content need not hold it; e and m of a training item come from other speech
+of its speaker.
 """
 
 from __future__ import annotations
@@ -35,14 +37,16 @@ from torch import Tensor, nn
 from bowerbird.artifacts import BowerbirdError
 from bowerbird.config import bundled
 from bowerbird.encoders.speaker import SpeakerEncoder, load_voice_encoder
+from bowerbird.encoders.spectral import frame_rate, load_spectral
 from bowerbird.experiments import ContentStage, FlowStage
 from bowerbird.nn.flow import flow_loss, guided, on_path, sample
-from bowerbird.nn.mel import LogMel
 from bowerbird.nn.rvq import Quantized, ResidualQuantizer
 from bowerbird.nn.timbre import ContextTimbre, TimbreMemory
 from bowerbird.nn.unet import UNet
 from bowerbird.systems.base import Batch, Conversion, DataNeeds, StageInputs, System, TrainingStage, Utterance
+from bowerbird.systems.recogniser import PpgTraining
 from bowerbird.systems.vocoder import (
+    PublishedVocoder,
     Synthesis,
     Vocoder,
     VocoderTraining,
@@ -149,17 +153,26 @@ class Takin(nn.Module):
         )
 
     def condition(
-        self, features: Tensor, phones: Tensor | None, mels: Tensor, mel_frames: Tensor, voice: Tensor | None
+        self,
+        features: Tensor,
+        phones: Tensor | None,
+        mels: Tensor,
+        mel_frames: Tensor,
+        voice: Tensor | None,
+        made: int | None = None,
     ) -> tuple[Condition, Tensor]:
         """The condition, and the content encoder's commitment.
 
         ``features`` (batch, T, dim) and ``phones`` (batch, T, p) of the source; of the reference ``mels``
         (batch, R, bands), normalised, of which ``mel_frames`` (batch,) are speech, and its ``voice`` print (batch, d).
+        ``made``: frames of the mel to make, where that is not T; the context is interpolated.
         """
         context, commitment = self.content(features, phones)
         heard = torch.arange(mels.shape[1], device=mels.device) < mel_frames[:, None]  # (batch, R)
         if self.context is not None:
             context = self.context(context, mels, heard, voice)
+        if made not in (None, context.shape[1]):
+            context = F.interpolate(context.transpose(1, 2), made, mode="linear").transpose(1, 2)
         return Condition(context, None if self.memory is None else self.memory(mels, heard)), commitment
 
     def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
@@ -308,8 +321,9 @@ class FlowTraining(TrainingStage):
         return Prediction(self.model(x, t, condition), target, commitment)
 
     def _condition(self, batch: Batch) -> tuple[Condition, Tensor]:
+        frames = mel_frames(batch.prompt_frames, frame_rate(self.inputs.others.get("mels", {})))
         return self.model.condition(
-            batch.features, batch.phones, normalise(batch.prompt_mels), batch.prompt_frames, batch.voice
+            batch.features, batch.phones, normalise(batch.prompt_mels), frames, batch.voice, batch.mels.shape[1]
         )
 
     def losses(self, update: str, batch: Batch, output: Prediction, step: int) -> dict[str, Tensor]:
@@ -333,14 +347,21 @@ class FlowTraining(TrainingStage):
         inputs, options = self.inputs, self.options
         dims = {role: inputs.others.get(role, {}).get("dim", 0) for role in ("mels", "voices")}
         sizes = {"bands": dims["mels"], "voice_dim": dims["voices"]}
+        mels = dict(inputs.others.get("mels", {}))
         return {
             "system": "takin",
+            **({"mels": mels} if frame_rate(mels) != FRAMES_PER_SECOND else {}),
             **content_config(options, inputs),
             **{key: sizes[key] if key in sizes else getattr(options, key) for key in FLOW},
             "features": dict(inputs.features),
             "phones": dict(inputs.others.get("phones", {})),
             "voices": dict(inputs.others.get("voices", {})),
         }
+
+
+def mel_frames(frames: Tensor, rate: float) -> Tensor:
+    """Frames of a mel at ``rate`` a second where there are ``frames`` of features."""
+    return frames if rate == FRAMES_PER_SECOND else (frames * rate / FRAMES_PER_SECOND).round().long()
 
 
 def draw(names: Any, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -365,7 +386,7 @@ def must_agree(
             )
 
 
-STAGES = {"content": ContentTraining, "flow": FlowTraining}
+STAGES = {"ppg": PpgTraining, "content": ContentTraining, "flow": FlowTraining}
 
 
 # ----------------------------------------------------------------------------------------------------------- conversion
@@ -374,7 +395,7 @@ class TakinVC(System):
 
     def __init__(self, model: Takin, vocoder: Vocoder, voice: SpeakerEncoder | None, experiment: Any) -> None:
         self.model, self.vocoder, self.voice, self.experiment = model.eval(), vocoder, voice, experiment
-        self.mel = LogMel().to(vocoder.device)
+        self.mel = load_spectral("log-mel" if vocoder.frame_rate == FRAMES_PER_SECOND else "log-mel-24k").to(vocoder.device)
         self.prints: dict[tuple[str, ...], Tensor] = {}
 
     @classmethod
@@ -386,10 +407,13 @@ class TakinVC(System):
         model = Takin(config)
         load_weights(model, models["flow"])
         vocoder = load_vocoder(models["vocoder"], device)
-        if vocoder.input_dim != config["bands"]:
+        rate = frame_rate(config.get("mels", {}))
+        if (vocoder.input_dim, vocoder.frame_rate) != (config["bands"], rate):
+            heard = "mels at 24 kHz" if isinstance(vocoder, PublishedVocoder) else "features"
             raise BowerbirdError(
-                f"--models: vocoder: it reads features of {vocoder.input_dim} dimensions, the flow makes mels of "
-                f"{config['bands']} bands; name a vocoder that was trained on mels"
+                f"--models: vocoder: it reads {heard} of {vocoder.input_dim} dimensions, the flow makes mels of "
+                f"{config['bands']} bands, {rate:g} frames a second; name a vocoder that was trained on these mels (a published "
+                "BigVGAN wants a flow of its own: mels of encoder log-mel-24k)"
             )
         voice = None
         if config["voice_dim"]:
@@ -413,15 +437,16 @@ class TakinVC(System):
                 raise BowerbirdError(f"{source.utt_id}: has no {role}; this Takin-VC needs them")
         wave = torch.cat([reference.wave for reference in references])
         wave = wave[: round(options.reference_s * 16_000)].to(device)
-        mels = normalise(self.mel(wave[None]))  # (1, R, bands)
+        mels = normalise(self.mel([wave])[0])[None]  # (1, R, bands)
         voice = self._voice_print(wave, references)
         features = source.features.float()[None]
         phones = same_length(source.phones.float(), features.shape[1])[None] if phonetic else None
         frames = torch.tensor([mels.shape[1]], device=device)
-        condition, _ = self.model.condition(features, phones, mels, frames, voice)
+        made = int(mel_frames(torch.tensor(features.shape[1]), self.vocoder.frame_rate))
+        condition, _ = self.model.condition(features, phones, mels, frames, voice, made)
         heard = time.perf_counter()
         name = trial["trial_id"] if trial is not None else source.utt_id
-        noise = torch.randn(features.shape[1], mels.shape[2], generator=item_generator(options.seed, name))
+        noise = torch.randn(made, mels.shape[2], generator=item_generator(options.seed, name))
         mel = self.model.sample(
             condition, noise[None].to(device), options.sampling_steps, options.sampler, options.guidance
         )[0]

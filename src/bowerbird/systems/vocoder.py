@@ -19,8 +19,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bowerbird.artifacts import BowerbirdError
-from bowerbird.audio import HOP, SAMPLE_RATE
+from bowerbird.audio import HOP, SAMPLE_RATE, resample
 from bowerbird.config import bundled
+from bowerbird.encoders.spectral import PUBLISHED_HOP, PUBLISHED_RATE
 from bowerbird.experiments import GanStage
 from bowerbird.nn.bigvgan import BigVgan
 from bowerbird.nn.discriminators import (
@@ -49,6 +50,7 @@ from bowerbird.systems.base import (
     TrainingStage,
     Utterance,
 )
+from bowerbird.systems.published import MEL, WEIGHTS, is_published, load_bigvgan
 
 GENERATORS = ("hifigan", "hifigan-1024", "hifigan-nano", "vocos-nano", "sourcefilter-nano", "bigvgan-base")
 
@@ -81,6 +83,8 @@ def build_discriminators(generator: str) -> Discriminators:
 # ----------------------------------------------------------------------------------------------------------- synthesis
 class Vocoder:
     """A trained generator, ready to synthesise."""
+
+    frame_rate = SAMPLE_RATE / HOP  # of the features it reads
 
     def __init__(self, generator: nn.Module, config: Mapping[str, Any], device: torch.device) -> None:
         self.generator = generator.eval().to(device)
@@ -119,6 +123,18 @@ class Vocoder:
         return torch.cat(pieces)
 
 
+class PublishedVocoder(Vocoder):
+    """NVIDIA's BigVGAN: it hears `log-mel-24k`, and what it makes at 24 kHz is resampled."""
+
+    frame_rate = PUBLISHED_RATE / PUBLISHED_HOP
+
+    @torch.inference_mode()
+    def vocode(self, features: Tensor, chunk_frames: int = 1000) -> Tensor:
+        """Mels ``(frames, 100)`` to ``(frames * 256 * 2 / 3,)`` at 16 kHz on the CPU."""
+        wave = super().vocode(features, chunk_frames)
+        return torch.from_numpy(resample(wave.float().numpy(), PUBLISHED_RATE))
+
+
 class VocoderSystem(System):
     """Copy synthesis: the source, resynthesised from its own features. The ceiling of every system on this vocoder."""
 
@@ -139,9 +155,11 @@ class VocoderSystem(System):
 
 
 def load_vocoder(folder: str | Path, device: torch.device | str = "cpu") -> Vocoder:
-    """The vocoder in a model folder (``config.json`` and ``model.safetensors``, float32 or float16)."""
+    """The vocoder in a model folder (``config.json`` and ``model.safetensors``, float32 or float16), or NVIDIA's BigVGAN."""
     folder = Path(folder)
-    folder = folder.parent if folder.name == "model.safetensors" else folder
+    folder = folder.parent if folder.name in ("model.safetensors", WEIGHTS) else folder
+    if is_published(folder):
+        return PublishedVocoder(load_bigvgan(folder), {"input_dim": MEL["num_mels"]}, torch.device(device))
     config = read_model_config(folder)
     generator = build_generator(config["generator"], config["input_dim"])
     load_weights(generator, folder)

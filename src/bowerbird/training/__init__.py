@@ -29,14 +29,15 @@ from bowerbird.artifacts import (
 )
 from bowerbird.config import RuntimeConfig, TrainingConfig, bundled
 from bowerbird.experiments import Experiment, StageOptions, stage_options
-from bowerbird.systems.base import Batch, StageInputs
+from bowerbird.systems.base import Batch, DataNeeds, StageInputs
 from bowerbird.tables import open_array, read_identity
 
 from .checkpoints import Checkpoints
-from .data import StageData, StepBatches, equal_parts
+from .data import EpochBatches, StageData, StepBatches, equal_parts
 from .distributed import Processes, join
 from .journal import Journal
 from .loop import Trainer
+from .transcripts import TranscriptBatches, Transcripts
 
 __all__ = ["PREEMPTED", "VERSION", "train_stage"]
 
@@ -123,21 +124,22 @@ class Job:
 def _trainer(job: Job, settings: TrainingConfig, processes: Processes) -> Trainer:
     """Everything that a training needs, opened and built."""
     options, files = job.options, job.files
-    if not files["features"]:
+    kind = importlib.import_module(f"bowerbird.systems.{job.system}").STAGES[job.stage]
+    needs = kind.data_needs(options)
+    if not (files["features"] or needs.transcripts):
         raise BowerbirdError("--features: missing: training reads at least one shard of features")
     if options.batch_size < processes.count * options.accumulate:
         raise BowerbirdError(
             f"{job.stage}.batch_size: {options.batch_size}: less than one item for each of {processes.count} processes "
             f"with {options.accumulate} micro-batches"
         )
-    kind = importlib.import_module(f"bowerbird.systems.{job.system}").STAGES[job.stage]
-    roles = ("features", "audio", "pairs", "units", *OTHERS)
-    data = StageData(kind.data_needs(options), files["manifest"][0], **{role: files[role] for role in roles})
-    facts = read_identity(files["features"][0].with_suffix(".parquet")).get("params", {})
+    data = _open(needs, files)
+    facts = read_identity(files["features"][0].with_suffix(".parquet")).get("params", {}) if files["features"] else {}
     others = {role: _facts(files[role][0]) for role in OTHERS if files[role]}
     torch.manual_seed(options.seed)
     codebook = next(iter(files["codebook"]), None)
-    inputs = StageInputs(data.feature_dim, facts, job.models, codebook, data.speakers, others)
+    symbols = data.symbols if isinstance(data, Transcripts) else ()
+    inputs = StageInputs(data.feature_dim, facts, job.models, codebook, data.speakers, symbols, others)
     stage = kind.build(options, inputs)
     batches = _batches(job, data, processes)
     validation = _validation_batches(data) if processes.is_first else []
@@ -161,12 +163,20 @@ def _trainer(job: Job, settings: TrainingConfig, processes: Processes) -> Traine
     return Trainer(stage, options, settings, batches, validation, processes, checkpoints, journal)
 
 
+def _open(needs: DataNeeds, files: Mapping[str, list[Path]]) -> StageData | Transcripts:
+    """What the stage reads: crops of features, or whole utterances with their transcripts."""
+    if needs.transcripts:
+        return Transcripts(needs, files["manifest"][0], files["audio"])
+    roles = ("features", "audio", "pairs", "units", *OTHERS)
+    return StageData(needs, files["manifest"][0], **{role: files[role] for role in roles})
+
+
 def _facts(path: Path) -> dict[str, Any]:
     """The dimensions of a shard's rows, and what its index says of their origin."""
     return {"dim": int(open_array(path).shape[1]), **read_identity(path.with_suffix(".parquet")).get("params", {})}
 
 
-def _batches(job: Job, data: StageData, processes: Processes) -> StepBatches:
+def _batches(job: Job, data: StageData | Transcripts, processes: Processes) -> EpochBatches:
     """This process's batches of the training split."""
     frames = data.needs.segment_frames
     items = data.items("train", at_least=frames)
@@ -176,10 +186,12 @@ def _batches(job: Job, data: StageData, processes: Processes) -> StepBatches:
             "segment_frames, or look at the corpus"
         )
     part = equal_parts(job.options.batch_size, processes.count)[processes.rank]
+    if isinstance(data, Transcripts):
+        return TranscriptBatches(data, items, job.options.seed, job.options.batch_size, part)
     return StepBatches(data, items, job.options.seed, job.options.batch_size, part)
 
 
-def _validation_batches(data: StageData) -> list[Batch]:
+def _validation_batches(data: StageData | Transcripts) -> list[Batch]:
     """Some whole utterances of the validation split, the same ones at every validation."""
     items = data.items("valid")
     if not items:

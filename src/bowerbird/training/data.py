@@ -21,8 +21,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from bowerbird.artifacts import BowerbirdError
 from bowerbird.audio import HOP
+from bowerbird.encoders.spectral import frame_rate
 from bowerbird.systems.base import Batch, DataNeeds
-from bowerbird.tables import Shards, open_array, read_table
+from bowerbird.tables import Shards, open_array, read_identity, read_table
 
 log = logging.getLogger(__name__)
 FRAMES_PER_SECOND = 50
@@ -63,6 +64,7 @@ class StageData:
         self.audio = Shards(audio, length="num_samples") if needs.audio else None
         self.units = Shards(units) if needs.units else None
         self.mels = Shards(mels) if needs.mels else None
+        self.mel_ratio = _rate(mels) / FRAMES_PER_SECOND if needs.mels else 1.0  # mel frames a frame of features
         self.phones, self.voices = (Shards(paths) if paths else None for paths in (phones, voices))
         self.pairs = RetrievedFeatures(pairs, self.features) if pairs else None
         if self.pairs and needs.same_speaker_pairs:
@@ -117,9 +119,9 @@ class StageData:
             tensors["units"] = torch.from_numpy(self.units[item.utt_id][start:stop].astype(np.int64))
         if self.needs.speakers:
             tensors["speaker"] = torch.tensor(self._number.get(self._speaker[item.utt_id], -1))
-        for name, shards in (("mels", self.mels), ("phones", self.phones)):
+        for name, shards, ratio in (("mels", self.mels, self.mel_ratio), ("phones", self.phones, 1.0)):
             if shards is not None:
-                tensors[name] = rows_of(shards, item.utt_id, start, frames)
+                tensors[name] = rows_of(shards, item.utt_id, round(start * ratio), round(frames * ratio))
         if self.voices is not None and not self.needs.prompt_frames:
             tensors["voice"] = rows_of(self.voices, item.utt_id, 0, 1)[0]
         return tensors
@@ -145,8 +147,9 @@ class StageData:
         features[:frames] = torch.from_numpy(np.asarray(self.features[utt_id][first : first + frames], np.float32))
         tensors = {"prompt": features, "prompt_frames": torch.tensor(frames)}
         if self.mels is not None:
-            mels = rows_of(self.mels, utt_id, first, frames)
-            tensors["prompt_mels"] = torch.nn.functional.pad(mels, (0, 0, 0, length - frames))
+            ratio = self.mel_ratio
+            mels = rows_of(self.mels, utt_id, round(first * ratio), round(frames * ratio))
+            tensors["prompt_mels"] = torch.nn.functional.pad(mels, (0, 0, 0, round(length * ratio) - len(mels)))
         if self.voices is not None:
             tensors["voice"] = rows_of(self.voices, utt_id, 0, 1)[0]
         if self.audio is not None:
@@ -163,6 +166,11 @@ class StageData:
         if self.needs.prompt_frames:
             tensors |= self.prompt(item, 0, frames, self.needs.prompt_frames[1], (0.0, 0.0))
         return stack([item.utt_id], [tensors])
+
+
+def _rate(paths: Sequence[Path]) -> float:
+    """Frames a second of the features in shards."""
+    return frame_rate(read_identity(paths[0].with_suffix(".parquet")).get("params", {}))
 
 
 def rows_of(shards: Shards, utt_id: str, start: int, frames: int) -> Tensor:
@@ -225,15 +233,37 @@ def stack(utt_ids: Sequence[str], crops: Sequence[dict[str, Tensor]]) -> Batch:
 
 
 # ------------------------------------------------------------------------------------------------------------- sampling
-class StepBatches(Dataset[Batch]):
-    """``batches[step]``: this process's part of the batch of that step (from 1).
+class EpochBatches(Dataset[Batch]):
+    """Which utterances each step has: they come in epochs, each once in an order drawn from ``[seed, epoch]``."""
 
-    Utterances come in epochs: each once in an order drawn from ``[seed, epoch]``. Crops and donors are drawn from
-    ``[seed, step]``.
-    """
+    def __init__(self, items: Sequence[Item], seed: int, batch_size: int, part: slice) -> None:
+        self.items, self.seed, self.batch_size, self.part = list(items), seed, batch_size, part
+
+    def draw(self, step: int) -> list[Item]:
+        """The utterances of a step, over all processes."""
+        count = len(self.items)
+        places = range((step - 1) * self.batch_size, step * self.batch_size)
+        return [self.items[self._order(place // count)[place % count]] for place in places]
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if getattr(self, "_epoch", None) != epoch:
+            # one draw from [seed, epoch, 1] cannot coincide with one from [seed, step]
+            self._epoch, generator = epoch, np.random.Generator(np.random.PCG64([self.seed, epoch, 1]))
+            self._permutation = generator.permutation(len(self.items))
+        return self._permutation
+
+    def from_step(self, first: int, last: int, workers: int) -> Iterator[Batch]:
+        """The batches of steps ``first`` to ``last``, loaded ahead by ``workers`` processes."""
+        steps = range(first, last + 1)
+        return iter(DataLoader(self, batch_size=None, sampler=steps, num_workers=workers, collate_fn=_as_it_is))  # type: ignore[arg-type]
+
+
+class StepBatches(EpochBatches):
+    """``batches[step]``: this process's part of the batch of that step (from 1). Crops and donors are drawn from ``[seed, step]``."""
 
     def __init__(self, data: StageData, items: Sequence[Item], seed: int, batch_size: int, part: slice) -> None:
-        self.data, self.items, self.seed, self.batch_size, self.part = data, list(items), seed, batch_size, part
+        super().__init__(items, seed, batch_size, part)
+        self.data = data
 
     def __getitem__(self, step: int) -> Batch:
         items = self.draw(step)
@@ -259,24 +289,6 @@ class StepBatches(Dataset[Batch]):
         chances = generator.random((self.batch_size, 3))
         shortest, longest = self.data.needs.prompt_frames or (0, 0)
         return int(generator.integers(shortest, longest + 1)), chances
-
-    def draw(self, step: int) -> list[Item]:
-        """The utterances of a step, over all processes."""
-        count = len(self.items)
-        places = range((step - 1) * self.batch_size, step * self.batch_size)
-        return [self.items[self._order(place // count)[place % count]] for place in places]
-
-    def _order(self, epoch: int) -> np.ndarray:
-        if getattr(self, "_epoch", None) != epoch:
-            # one draw from [seed, epoch, 1] cannot coincide with one from [seed, step]
-            self._epoch, generator = epoch, np.random.Generator(np.random.PCG64([self.seed, epoch, 1]))
-            self._permutation = generator.permutation(len(self.items))
-        return self._permutation
-
-    def from_step(self, first: int, last: int, workers: int) -> Iterator[Batch]:
-        """The batches of steps ``first`` to ``last``, loaded ahead by ``workers`` processes."""
-        steps = range(first, last + 1)
-        return iter(DataLoader(self, batch_size=None, sampler=steps, num_workers=workers, collate_fn=_as_it_is))  # type: ignore[arg-type]
 
 
 def _as_it_is(batch: Batch) -> Batch:

@@ -21,7 +21,7 @@ from bowerbird.experiments import StageOptions
 from bowerbird.systems.base import Batch, TrainingStage
 
 from .checkpoints import Checkpoint, Checkpoints, optimizer_tensors, restore_optimizer
-from .data import StepBatches, equal_parts
+from .data import EpochBatches, equal_parts
 from .distributed import Processes
 from .journal import Journal
 
@@ -40,7 +40,7 @@ class Trainer:
         stage: TrainingStage,
         options: StageOptions,
         settings: TrainingConfig,
-        batches: StepBatches,
+        batches: EpochBatches,
         validation: Sequence[Batch],
         processes: Processes,
         checkpoints: Checkpoints,
