@@ -20,7 +20,7 @@ from bowerbird.report.formats import duration, number, size, slug
 from bowerbird.report.kinship import Verifier
 from bowerbird.report.listening import choose_trials
 from bowerbird.report.run import Run
-from bowerbird.report.scores import describe_system, gather_scores
+from bowerbird.report.scores import METRICS, Definition, describe_system, gather_scores
 from bowerbird.tables import read_table, write_table
 from report_fixture import EVIL, IDENTITY, fake_run
 
@@ -349,6 +349,11 @@ def test_the_ledger_says_speed_against_real_time(run: Path, tmp_path: Path) -> N
     assert steps["training"].rtf is None
     text = Page(write(part, tmp_path / "report", players=0)).text
     assert "RTF" in text and "0.250" in text
+
+
+def test_a_judge_is_named_without_its_threshold() -> None:
+    made = Definition(METRICS["acc_eer"], "acc_eer@1", "", "resemblyzer, threshold 0.7 (EER 2 %)", "", "")
+    assert made.judge == "resemblyzer"
 
 
 def test_opinions_have_their_names_and_direction(run: Path, tmp_path: Path) -> None:

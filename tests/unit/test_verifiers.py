@@ -61,6 +61,13 @@ def test_the_published_kind_of_weights_is_read_as_well(xvector: Path, tmp_path: 
     one, other = load_judge(str(folder)), load_judge(str(xvector))
     assert (one.embed([WAVE]) == other.embed([WAVE])).all() and one.describe() == other.describe()
 
+    headless = tmp_path / "headless"
+    shutil.copytree(folder, headless)
+    kept = {k: v for k, v in load_file(xvector / "model.safetensors").items() if not k.startswith("feature_extractor")}
+    torch.save(kept, headless / "pytorch_model.bin")
+    with pytest.raises(BowerbirdError, match=r"lack 2 tensors, first feature_extractor.*would be random"):
+        load_judge(str(headless))
+
     class Trap:
         def __reduce__(self) -> tuple:
             return (Path.touch, (tmp_path / "ran",))

@@ -53,12 +53,20 @@ class XVectorVerifier:
         try:
             self.extractor = AutoFeatureExtractor.from_pretrained(spec)
             # safetensors where there are any; the published pytorch_model.bin is read with weights_only
-            model: Any = WavLMForXVector.from_pretrained(spec)
+            loaded: Any = WavLMForXVector.from_pretrained(spec, output_loading_info=True)
         except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
             raise BowerbirdError(
                 f"evaluation.verifier: {spec}: not a WavLM x-vector model ({str(error).splitlines()[0]}); it needs "
                 "config.json, preprocessor_config.json and model.safetensors or pytorch_model.bin"
             ) from error
+        model, report = loaded
+        missing = sorted(
+            set(report["missing_keys"]) - {"wavlm.masked_spec_embed", "objective.weight"}
+        )  # of training only
+        if missing:
+            raise BowerbirdError(
+                f"evaluation.verifier: {spec}: its weights lack {len(missing)} tensors, first {missing[0]}; they would be random"
+            )
         self.model = model.eval().requires_grad_(False).to(device)
         self.name = f"wavlm-xvector {Path(spec).resolve().name}"
 

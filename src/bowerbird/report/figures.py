@@ -138,7 +138,7 @@ def _name_points(axes: Any, points: list[tuple[str, float, float]]) -> None:
         for number, (name, x, y) in enumerate(ordered):
             axes.annotate(name, (x, y), xytext=(1.05, (number + 0.5) / len(ordered)), textcoords="axes fraction",
                           color=INK, fontsize=8, va="center",
-                          arrowprops={"arrowstyle": "-", "color": LINE, "lw": 0.7, "shrinkB": 4})  # fmt: skip
+                          arrowprops={"arrowstyle": "-", "color": LINE, "lw": 0.7, "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 4})  # fmt: skip
         return
     axes.figure.draw_without_rendering()  # now places on the page are known
     middle = float(np.mean(axes.get_xlim()))

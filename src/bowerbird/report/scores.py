@@ -159,7 +159,7 @@ class Definition:
     @property
     def judge(self) -> str:
         """The model's name without its settings."""
-        return self.model.split()[0] if self.model else ""
+        return self.model.split()[0].rstrip(",") if self.model else ""
 
 
 @dataclass(frozen=True)
