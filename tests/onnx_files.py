@@ -54,7 +54,7 @@ def write_opinion(folder: Path) -> Path:
     return _write(folder, nodes, [_value("wave", 1, "samples")], _value("score"))
 
 
-def write_embedder(folder: Path, inputs: int = 1) -> Path:
+def write_embedder(folder: Path, inputs: int = 1, samples: int | str = "samples") -> Path:
     """A verifier whose embedding of a wave is (largest, smallest, mean) of its samples."""
     reduce = [_node(kind, ["wave"], [kind], keepdims=0) for kind in ("ReduceMax", "ReduceMin", "ReduceMean")]
     shaped = []
@@ -64,5 +64,5 @@ def write_embedder(folder: Path, inputs: int = 1) -> Path:
     row = [_node("ReduceMax", ["wave"], ["all"], keepdims=1), _node("Flatten", ["all"], ["flat"], axis=0)]
     row += [_node("ReduceMax", ["flat"], ["row"], keepdims=1)]
     join = _node("Concat", ["ReduceMax1", "ReduceMin1", "ReduceMean1"], ["embedding"], axis=1)
-    waves = [_value(f"wave{n or ''}", 1, "samples") for n in range(inputs)]
+    waves = [_value(f"wave{n or ''}", 1, samples) for n in range(inputs)]
     return _write(folder, [*reduce, *row, *one, *shaped, join], waves, _value("embedding", 1, 3))

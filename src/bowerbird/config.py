@@ -255,7 +255,8 @@ class EvaluationConfig(Section):
         0, ge=0, description="trials that DNSMOS judges (it is the slowest judge), the same for all experiments; 0: all"
     )
     opinions: dict[str, str] = Field(
-        default_factory=dict, description="further opinion scores: name (utmos, nisqa) -> folder with model.onnx"
+        default_factory=dict,
+        description="further opinion scores: name (utmos, nisqa) -> folder with utmos22_strong*.pt, nisqa.tar or model.onnx",
     )
     prosody: bool = Field(True, description="F0 by swift-f0, voiced frames of both, log-F0 correlation")
 

@@ -44,7 +44,7 @@ def test_two_runs_meet_by_name_or_by_choice(tmp_path: Path, capsys: pytest.Captu
     two = run(tmp_path / "two", {"knnvc": 0.1})
     assert main(["compare", str(one), str(two)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3 and "one/knnvc" in lines[1] and "two/knnvc" in lines[1] and "+0.2000" in lines[1]
+    assert len(lines) == 4 and "one/knnvc" in lines[1] and "two/knnvc" in lines[1] and "+0.2000" in lines[1]
     compare_runs([one, two], ["only-here=knnvc"])
     assert "one/only-here  two/knnvc  +0.1000" in capsys.readouterr().out
 
@@ -59,6 +59,46 @@ def test_what_may_not_meet_is_refused_by_name(tmp_path: Path, capsys: pytest.Cap
         compare_runs([one, elsewhere])
     assert main(["compare", str(one), str(other)]) == 1
     assert "not comparable: model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("definition", "secs@2"), ("weights_sha256", "f" * 64), ("normalizer", "whisper-basic (whisper-normalizer 0.1)")],
+)
+def test_one_difference_is_enough_and_named(tmp_path: Path, column: str, value: str) -> None:
+    one, other = run(tmp_path / "one", {"knnvc": 0.3}), run(tmp_path / "other", {"knnvc": 0.3}, **{column: value})
+    with pytest.raises(BowerbirdError) as refused:
+        compare_runs([one, other])
+    said = str(refused.value)
+    assert said.startswith(f"secs: not comparable: {column} ") and value in said
+    assert not any(
+        f"{name} '" in said for name in ("definition", "model", "weights_sha256", "normalizer") if name != column
+    )
+
+
+def test_lists_are_named_by_hash_and_length(tmp_path: Path) -> None:
+    """The file's bytes may differ (a stage's version does): the list's own hash decides."""
+    from bowerbird.artifacts import Identity
+    from bowerbird.tables import read_table, write_table
+
+    def listed(name: str, digest: str, trials_hash: str) -> Path:
+        root = run(tmp_path / name, {"knnvc": 0.3})
+        path = root / "evaluation/knnvc/speaker.parquet"
+        identity = Identity("evaluation", 1, {}, {"trials": digest})
+        write_table(path, read_table(path), identity, extra={"trials": 81, "trials_hash": trials_hash})
+        return root
+
+    one, same, other = listed("one", "a", "list-1"), listed("same", "b", "list-1"), listed("other", "a", "list-2")
+    compare_runs([one, same])
+    with pytest.raises(
+        BowerbirdError, match=r"another list of trials, list-2 of 81 trials, than .*, list-1 of 81 trials"
+    ):
+        compare_runs([one, other])
+
+
+def test_both_verifiers_are_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    compare_runs([run(tmp_path / "one", {"a": 0.3, "b": 0.1})])
+    assert "Voices judged by judge; second verifier: none; judged by one verifier only." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

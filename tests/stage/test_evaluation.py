@@ -106,7 +106,8 @@ def test_every_row_carries_its_definition(study: Study, anchors: dict[str, Path]
     table = score(study, anchors["ground-truth"], family, tmp_path / "s.parquet")
     assert table.columns.tolist() == SCORES.names
     assert not table.duplicated(["trial_id", "metric"]).any()
-    assert (table["definition"] == table["metric"] + "@1").all()
+    version = table["metric"].map({"f0_pcc": "@2"}).fillna("@1")
+    assert (table["definition"] == table["metric"] + version).all()
     assert (table["model"] != "").all()
     without_model = table["metric"].isin(["epcc", "mcd"])
     assert (table["weights_sha256"].str.len() == 64)[~without_model].all()

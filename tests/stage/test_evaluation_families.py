@@ -12,7 +12,7 @@ from bowerbird.artifacts import BowerbirdError
 from bowerbird.encoders import recognizer, speaker
 from bowerbird.evaluation import summarise_scores, transcribe_sources
 from bowerbird.evaluation.series import collect_series
-from bowerbird.tables import read_table
+from bowerbird.tables import read_identity, read_table
 from onnx_files import write_opinion
 from speech import TEXTS, Study
 
@@ -76,6 +76,7 @@ def test_two_verifiers_stand_side_by_side(
     table = score(study, anchors["ground-truth"], "speaker", path, options)
     models = table.groupby("metric")["model"].first()
     assert models["secs"] == "spectra" and models["secs_second"] == "other"
+    assert read_identity(path)["verifiers"] == {"first": "spectra", "second": "other"}
     assert values(table, "secs") == values(table, "secs_second")
     found = summary([path], tmp_path / "summary.parquet")
     assert found["ground-truth", "eer_ind_second"] == found["ground-truth", "eer_ind"]
@@ -166,3 +167,7 @@ def test_distortion_needs_parallel_truth_and_opinions_their_file(
     assert values(table, "utmos") == pytest.approx(mean, rel=1e-3)
     other = score(study, anchors["heldout-target"], "quality", tmp_path / "t.parquet", options)
     assert set(other.loc[other["metric"] == "mcd", "note"]) == {"says other words than the source"}
+    lost = altered(anchors["ground-truth"], status=["ok", "failed", "ok"], error=["", "no luck", ""])
+    failed = score(study, lost, "quality", tmp_path / "u.parquet", options).set_index(["metric", "trial_id"])
+    assert np.isnan(failed.loc[("utmos", "b0-c"), "value"])
+    assert failed.loc[("utmos", "b0-c"), "note"] == "conversion failed: no luck"

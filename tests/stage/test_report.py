@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -11,15 +12,17 @@ import pandas as pd
 import pytest
 import soundfile
 
-from bowerbird.artifacts import BowerbirdError, write_json
-from bowerbird.config import ReportConfig, dump_config, parse_config, read_yaml
+from bowerbird.artifacts import BowerbirdError, write_json, write_text
+from bowerbird.config import ReportConfig, dump_config, load_config, parse_config, read_yaml
 from bowerbird.report import write_report
+from bowerbird.report.anchors import check_anchors
 from bowerbird.report.formats import duration, number, size, slug
+from bowerbird.report.kinship import Verifier
 from bowerbird.report.listening import choose_trials
 from bowerbird.report.run import Run
-from bowerbird.report.scores import describe_system, gather_scores
+from bowerbird.report.scores import METRICS, Definition, describe_system, gather_scores
 from bowerbird.tables import read_table, write_table
-from report_fixture import EVIL, fake_run
+from report_fixture import EVIL, IDENTITY, fake_run
 
 
 class Page(HTMLParser):
@@ -189,8 +192,6 @@ def test_a_metric_without_a_value_has_a_dash_and_a_reason(run: Path, tmp_path: P
     lost = (table["experiment"] == "knnvc") & (table["metric"] == "secs")
     table.loc[lost, ["mean", "low", "high"]] = float("nan")
     table.loc[lost, ["n", "missing", "note"]] = [0, 6, 'because "so"']
-    from report_fixture import IDENTITY
-
     write_table(path, table, IDENTITY)
     report = write(part, tmp_path / "report", players=0)
     assert 'data-value="" title="because &#34;so&#34;">–' in report.read_text(encoding="utf-8")
@@ -215,16 +216,182 @@ def test_numbers_for_the_eye() -> None:
     assert slug("../a b<c>") == "a-b-c"
 
 
-def test_a_system_that_was_taught_by_its_judge_is_named(run: Path, tmp_path: Path) -> None:
-    study = read_yaml(run / "config.yaml")
-    taught = {"system": "palindromic", "features": "nano", "pairs": "knn4", "vocoder": "vocoder"}
-    study["pairs"] = {"knn4": {}}
-    study["experiments"] |= {"taught": taught, "untaught": taught | {"converter": {"speaker_weight": 0.0}}}
-    notes = gather_scores(Run(run, parse_config(study)), tmp_path).notes
-    (note,) = [note for note in notes if "flatter" in note]
-    assert note.startswith("taught: trained with a speaker loss of the verifier that judges here (resemblyzer)")
-    study["evaluation"] = {"verifier": "/somewhere/ecapa"}
-    assert not [n for n in gather_scores(Run(run, parse_config(study)), tmp_path).notes if "flatter" in n]
+def kin_of(run: Path, experiments: dict, data: Path, **sections: dict) -> list[Verifier]:
+    study = read_yaml(run / "config.yaml") | sections
+    study["experiments"] |= experiments
+    return gather_scores(Run(run, parse_config(study)), data).verifiers
+
+
+def judged_by(run: Path, tmp_path: Path, model: str, second: str = "") -> Path:
+    """The fake run with other judges of its voices."""
+    part = tmp_path / "run"
+    shutil.copytree(run, part)
+    path = part / "evaluation/summary.parquet"
+    table = read_table(path)
+    table.loc[table["metric"] == "secs", "model"] = model
+    if second:
+        rows = table[table["metric"] == "secs"].assign(metric="secs_second", definition="secs_second@1", model=second)
+        table = pd.concat([table, rows], ignore_index=True)
+    write_table(path, table, IDENTITY)
+    return part
+
+
+SYSTEMS = {
+    "taught": {"system": "palindromic", "features": "nano", "pairs": "knn4", "vocoder": "vocoder"},
+    "untaught": {"system": "palindromic", "features": "nano", "pairs": "knn4", "vocoder": "vocoder",
+                 "converter": {"speaker_weight": 0.0}},
+    "by-table": {"system": "stepback", "features": "mel", "vocoder": "bundled:nano-vocoder-mel",
+                 "preparation": {"speakers": "table"}},
+    "by-reference": {"system": "stepback", "features": "mel", "vocoder": "bundled:nano-vocoder-mel"},
+    "print": {"system": "takin", "features": "nano", "vocoder": "bundled:nano-vocoder-mel"},
+    "no-print": {"system": "takin", "features": "nano", "voices": "", "vocoder": "bundled:nano-vocoder-mel"},
+    "on-wavlm": {"system": "knnvc", "features": "large"},
+}  # fmt: skip
+SECTIONS = {
+    "features": {
+        "nano": {}, "large": {"encoder": "microsoft/wavlm-large", "layer": 6}, "mel": {"encoder": "log-mel", "layer": 0},
+        "phones": {"encoder": "phonetic:bundled:nano-phones", "layer": 0},
+        "voice": {"encoder": "voice-print:ge2e", "layer": 0, "max_window_s": 8.0},
+    },
+    "pairs": {"knn4": {}},
+}  # fmt: skip
+
+
+def test_both_verifiers_are_named_and_whose_kin_they_are(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    part = judged_by(run, tmp_path, "resemblyzer", second="wavlm-xvector wavlm-base-plus-sv")
+    first, second = kin_of(part, SYSTEMS, tmp_path / "data", **SECTIONS)
+    assert (first.place, first.model, first.family) == ("first", "resemblyzer", "GE2E")
+    assert dict(first.kin) == {
+        "taught": "trained with its speaker loss",
+        "by-reference": "hears voices through it",
+        "print": "hears voices through it",
+    }
+    assert {"untaught", "by-table", "no-print", "on-wavlm", "knnvc"} <= set(first.others)
+    assert (second.family, second.kin) == ("WavLM", [("on-wavlm", "works on WavLM's features")])
+    assert "ground-truth" not in first.others  # anchors are judged, not flattered
+
+
+def test_a_missing_second_verifier_is_said(run: Path, report: Path, tmp_path: Path) -> None:
+    text = Page(report).text
+    assert "First verifier judge 1.0 size=small" in text and "nor whose kin it is" in text
+    assert "Second verifier none; judged by one verifier only" in text
+    (tmp_path / "data").mkdir()
+    part = judged_by(run, tmp_path, "exported redimnet-b6")
+    first, second = kin_of(part, SYSTEMS, tmp_path / "data", **SECTIONS)
+    assert (first.family, first.kin, first.others, second.model) == ("", [], [], "")
+
+
+def test_a_kin_system_is_marked_in_the_table(run: Path, tmp_path: Path) -> None:
+    part = judged_by(run, tmp_path, "resemblyzer", second="wavlm-xvector sv")
+    study = read_yaml(part / "config.yaml")
+    study["features"] = {"nano": {"encoder": "microsoft/wavlm-large"}}
+    write_text(part / "config.yaml", dump_config(parse_config(study)))
+    report = write(part, tmp_path / "report", players=0)
+    text = report.read_text(encoding="utf-8")
+    assert text.count("kin to a verifier") == 4  # knnvc and its control, in two tables
+    assert 'title="works on WavLM&#39;s features (second verifier)"' in text
+
+
+# -------------------------------------------------------------------------------------------------------------- anchors
+def differences(*rows: tuple[str, str, str, float, float, float]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["metric", "first", "second", "difference", "low", "high"])
+
+
+def test_anchors_out_of_order_are_named() -> None:
+    kinds = {"good": "system", "bad": "system", "near": "system"}
+    roles = {"truth": "ground-truth", "held": "heldout-target", "third": "random-speaker", "copy": "vocoder"}
+    table = differences(
+        ("wer", "truth", "good", -0.3, -0.4, -0.2),
+        ("wer", "copy", "truth", -0.2, -0.3, -0.1),  # resynthesis with fewer errors than the truth: told apart
+        ("wer", "third", "truth", -0.2, -0.3, -0.1),  # says other words: not compared
+        ("secs", "good", "held", -0.2, -0.3, -0.1),
+        ("secs", "near", "third", -0.01, -0.05, 0.03),
+        ("secs", "third", "good", -0.2, -0.3, -0.1),
+        ("secs", "third", "bad", 0.2, 0.1, 0.3),
+        ("secs", "third", "truth", 0.1, 0.05, 0.2),  # the truth is another speaker too: not compared
+    )
+    words, held, third = check_anchors(table, kinds, roles)
+    assert (words.against, words.wrong, words.unsure) == (2, ["copy"], [])
+    assert (held.against, held.wrong, held.unsure) == (1, [], [])
+    assert (third.against, third.wrong, third.unsure) == (3, ["bad"], ["near"])
+    assert check_anchors(table.iloc[:0], kinds, roles) == []
+
+
+def test_the_order_of_anchors_is_on_the_page(report: Path) -> None:
+    assert "The random speaker has a lower SECS than every system: " in Page(report).text
+
+
+# ------------------------------------------------------------------------------------------------------- what it took
+def test_a_job_that_writes_two_artifacts_is_counted_once(run: Path, tmp_path: Path) -> None:
+    part = tmp_path / "run"
+    shutil.copytree(run, part)
+    recipe = {"started": "2026-01-01T00:00:00Z", "identity": {"params": {"k": 1}, "inputs": {"a": "b"}}}
+    for name, seconds in (("centroids", 4.5), ("sample", 4.0)):
+        write_text(part / f"codebook/k16/{name}.parquet.run.json", json.dumps(recipe | {"seconds": seconds}))
+    other = recipe | {"identity": {"params": {"k": 2}, "inputs": {}}, "seconds": 1.0}
+    write_text(part / "codebook/k16/residual.parquet.run.json", json.dumps(other))
+    (step,) = [s for s in Run(part, load_config([part / "config.yaml"])).ledger if s.name == "codebook"]
+    assert (step.jobs, step.seconds) == (2, pytest.approx(5.5))
+    speech = read_table(part / "corpus/manifest.parquet")["duration_s"].sum()
+    assert step.rtf == pytest.approx(5.5 / speech)
+
+
+def test_the_ledger_says_speed_against_real_time(run: Path, tmp_path: Path) -> None:
+    part = tmp_path / "run"
+    shutil.copytree(run, part)
+    record = {"seconds": 3.0, "audio_s": 12.0}
+    write_text(part / "conversion/knnvc/trials.parquet.run.json", json.dumps(record))
+    write_text(part / "evaluation/knnvc/speaker.parquet.run.json", json.dumps({"seconds": 6.0}))
+    steps = {s.name: s for s in Run(part, load_config([part / "config.yaml"])).ledger}
+    assert {p.name: p.rtf for p in steps["conversion"].parts}["knnvc"] == pytest.approx(0.25)
+    assert {p.name: p.rtf for p in steps["evaluation"].parts}["knnvc"] == pytest.approx(0.5)
+    assert steps["training"].rtf is None
+    text = Page(write(part, tmp_path / "report", players=0)).text
+    assert "RTF" in text and "0.250" in text
+
+
+def test_a_judge_is_named_without_its_threshold() -> None:
+    made = Definition(METRICS["acc_eer"], "acc_eer@1", "", "resemblyzer, threshold 0.7 (EER 2 %)", "", "")
+    assert made.judge == "resemblyzer"
+
+
+def test_opinions_have_their_names_and_direction(run: Path, tmp_path: Path) -> None:
+    part = tmp_path / "run"
+    shutil.copytree(run, part)
+    path = part / "evaluation/summary.parquet"
+    table = read_table(path)
+    for name in ("nisqa", "nisqa_noisiness", "utmos"):
+        rows = table[table["metric"] == "secs"].assign(metric=name, definition=f"{name}@1")
+        table = pd.concat([table, rows], ignore_index=True)
+    write_table(path, table, IDENTITY)
+    study = read_yaml(part / "config.yaml")
+    study["evaluation"] = {"opinions": {"nisqa": "somewhere", "utmos": "elsewhere"}}
+    (tmp_path / "data").mkdir()
+    scores = gather_scores(Run(part, parse_config(study)), tmp_path / "data")
+    shown = {m.name: (m.heading, m.better) for m in scores.metrics}
+    assert shown["nisqa"] == ("NISQA", 1) and shown["utmos"] == ("UTMOS", 1)
+    assert [m.heading for m in scores.others if m.name == "nisqa_noisiness"] == ["NISQA noisiness"]
+
+
+def test_numbers_of_parts_open_their_rows(report: Path) -> None:
+    text = report.read_text(encoding="utf-8")
+    table = text[text.index("SECS by gender") :]
+    assert 'href="assets/data/knnvc-speaker.csv"' in table[: table.index("</table>")]
+
+
+def test_many_points_are_named_in_a_column(run: Path, tmp_path: Path) -> None:
+    part = tmp_path / "run"
+    shutil.copytree(run, part)
+    path = part / "evaluation/summary.parquet"
+    table = read_table(path)
+    words = table[table["metric"] == "secs"].assign(metric="wer", definition="wer@1")
+    table = pd.concat([table, words], ignore_index=True)
+    more = [table[table["experiment"] == "knnvc"].assign(experiment=f"variant-{n}") for n in range(9)]
+    write_table(path, pd.concat([table, *more], ignore_index=True), IDENTITY)
+    text = write(part, tmp_path / "report", players=0).read_text(encoding="utf-8")
+    figure = text[text.index('<figure class="wide">') :]
+    assert all(f">variant-{n}<" in figure[: figure.index("</figure>")] for n in range(9))
 
 
 def test_controls_are_known_by_their_pairs(run: Path) -> None:

@@ -94,6 +94,36 @@ def test_a_number_opens_its_rows_and_a_judge_its_definition(chromium: Browser, r
     assert found["open"] and (report.parent / found["rows"]).is_file()
 
 
+def test_the_page_is_used_by_keys(chromium: Browser, report: Path) -> None:
+    """Real key presses: a column is sorted, a fold opened, and focus is seen."""
+    chromium.open(report)
+
+    def press(key: str, code: int) -> None:
+        for kind in ("keyDown", "keyUp"):
+            text = {"text": "\r"} if key == "Enter" and kind == "keyDown" else {}
+            chromium.devtools("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **text)
+
+    chromium.run("document.querySelector('table.scores thead button').focus(); return 1;")
+    press("Enter", 13)
+    found = chromium.run("return document.querySelector('table.scores thead th[aria-sort]').getAttribute('aria-sort');")
+    assert found == "ascending"
+    press("Tab", 9)  # on to the judge's name, a link
+    found = chromium.run("""
+        const here = document.activeElement;
+        return { tag: here.tagName, seen: getComputedStyle(here).outlineStyle };
+        """)
+    assert found == {"tag": "A", "seen": "solid"}
+    chromium.run("document.querySelector('details.more:not([open]) summary').focus(); return 1;")
+    press("Enter", 13)
+    assert chromium.run("return document.activeElement.parentElement.open;")
+    reachable = chromium.run("""
+        const needed = [...document.querySelectorAll("audio, .scroll")];
+        return needed.filter((e) => e.tabIndex < 0 && !e.controls).length;
+        """)
+    assert reachable == 0
+    stayed_at_home(chromium, report)
+
+
 def test_page_fits_a_phone(chromium: Browser, report: Path) -> None:
     for page in (report, report.with_name("listening.html")):
         chromium.narrow(390, 844)

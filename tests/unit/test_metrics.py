@@ -317,6 +317,26 @@ def test_a_ctc_directory_loads_and_spells(ctc_folder: Path) -> None:
     assert load_recognizer(str(ctc_folder)).describe() == identity
 
 
+def test_older_weights_are_read_and_missing_ones_are_never_random(ctc_folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    import torch
+    from safetensors.torch import load_file
+
+    from bowerbird.artifacts import BowerbirdError
+    from bowerbird.encoders.recognizer import load_recognizer
+
+    folder = tmp_path / ctc_folder.name
+    shutil.copytree(ctc_folder, folder)
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(state, folder / "pytorch_model.bin")
+    assert load_recognizer(str(folder)).describe() == load_recognizer(str(ctc_folder)).describe()
+    torch.save({k: v for k, v in state.items() if not k.startswith("lm_head")}, folder / "pytorch_model.bin")
+    with pytest.raises(BowerbirdError, match=r"evaluation\.asr: .*lack 2 tensors, first lm_head\.bias; they would be random"):
+        load_recognizer(str(folder))
+
+
 def test_a_whisper_directory_loads_and_runs(tmp_path: Path) -> None:
     import torch
     from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperProcessor

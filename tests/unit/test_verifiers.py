@@ -46,6 +46,50 @@ def test_a_wavlm_xvector_folder_judges(xvector: Path) -> None:
     assert identity.model == "wavlm-xvector wavlm-sv" and len(identity.weights_sha256) == 64
 
 
+def test_the_published_kind_of_weights_is_read_as_well(xvector: Path, tmp_path: Path) -> None:
+    """microsoft/wavlm-base-plus-sv has pytorch_model.bin and no safetensors."""
+    import shutil
+
+    import torch
+    from safetensors.torch import load_file
+
+    folder = tmp_path / "wavlm-sv"
+    folder.mkdir()
+    for name in ("config.json", "preprocessor_config.json"):
+        shutil.copyfile(xvector / name, folder / name)
+    torch.save(load_file(xvector / "model.safetensors"), folder / "pytorch_model.bin")
+    one, other = load_judge(str(folder)), load_judge(str(xvector))
+    assert (one.embed([WAVE]) == other.embed([WAVE])).all() and one.describe() == other.describe()
+
+    headless = tmp_path / "headless"
+    shutil.copytree(folder, headless)
+    kept = {k: v for k, v in load_file(xvector / "model.safetensors").items() if not k.startswith("feature_extractor")}
+    torch.save(kept, headless / "pytorch_model.bin")
+    with pytest.raises(BowerbirdError, match=r"lack 2 tensors, first feature_extractor.*would be random"):
+        load_judge(str(headless))
+
+    class Trap:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "ran",))
+
+    trap = tmp_path / "trap"
+    shutil.copytree(folder, trap)
+    torch.save({"tdnn.0.kernel.weight": Trap()}, trap / "pytorch_model.bin")
+    with pytest.raises(BowerbirdError, match="not a WavLM x-vector model"):
+        load_judge(str(trap))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_hub_id_of_an_xvector_model_is_known_by_its_cached_configuration(
+    xvector: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    cached = {"somebody/wavlm-sv": str(xvector / "config.json")}
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda spec, _: cached.get(spec))
+    assert is_xvector("somebody/wavlm-sv") and not is_xvector("somebody/else")
+
+
 def test_a_wave_shorter_than_its_layers_reach_is_repeated(xvector: Path) -> None:
     verifier = load_judge(str(xvector))
     assert np.isfinite(verifier.embed([WAVE[:400]])).all()
@@ -64,7 +108,7 @@ def test_an_exported_verifier_judges(tmp_path: Path) -> None:
 
 def test_an_exported_opinion_is_the_files_own(tmp_path: Path) -> None:
     judge = OpinionJudge("utmos", str(write_opinion(tmp_path / "utmos22")))
-    assert judge.score(WAVE) == pytest.approx(float(np.abs(WAVE).mean()), rel=1e-5)
+    assert judge.score(WAVE) == {"utmos": pytest.approx(float(np.abs(WAVE).mean()), rel=1e-5)}
     assert judge.model == "utmos utmos22"
     vector = OpinionJudge("nisqa", str(write_embedder(tmp_path / "vector")))
     with pytest.raises(ValueError, match="gives 3 values"):
@@ -72,13 +116,15 @@ def test_an_exported_opinion_is_the_files_own(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_run_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BowerbirdError, match=r"evaluation\.opinions\.utmos: .*has no model\.onnx"):
+    with pytest.raises(BowerbirdError, match=r"evaluation\.opinions\.utmos: .*has no model\.onnx, utmos22_strong"):
         OpinionJudge("utmos", str(tmp_path))
     (tmp_path / "model.onnx").write_bytes(b"nothing of the kind")
     with pytest.raises(BowerbirdError, match=r"evaluation\.verifier: .*not a model that can be run"):
         load_judge(str(tmp_path))
     with pytest.raises(BowerbirdError, match="must take one float wave"):
         load_judge(str(write_embedder(tmp_path / "two", inputs=2)))
+    with pytest.raises(BowerbirdError, match=r"takes 96000 samples and no other number; export it with a free length"):
+        load_judge(str(write_embedder(tmp_path / "fixed", samples=96000)))
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "config.json").write_text('{"architectures": ["WavLMForXVector"], "model_type": "wavlm"}')

@@ -38,6 +38,11 @@ class ExportedModel:
         if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 2:
             found = ", ".join(f"{item.name} {item.type} {item.shape}" for item in inputs)
             raise BowerbirdError(f"{option}: {self.path}: takes {found}; it must take one float wave (1, samples)")
+        if isinstance(length := inputs[0].shape[1], int):
+            raise BowerbirdError(
+                f"{option}: {self.path}: takes {length} samples and no other number; export it with a free length "
+                "(docs/metrics/speaker.md)"
+            )
 
     def __call__(self, wave: np.ndarray) -> np.ndarray:
         """Its first output for a wave ``(samples,)`` at 16 kHz."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import pickle
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -262,11 +263,17 @@ def load_transformer(spec: str, revision: str = "", device: str = "cpu") -> Reco
     ctc = any(name.endswith("ForCTC") for name in config.architectures or [])
     factory = AutoModelForCTC if ctc else AutoModelForSpeechSeq2Seq
     try:
-        model = factory.from_pretrained(spec, use_safetensors=True, **chosen).eval().to(device)
-    except (OSError, ValueError) as error:
+        # safetensors where there are any; an older pytorch_model.bin is read with weights_only
+        loaded: Any = factory.from_pretrained(spec, output_loading_info=True, **chosen)
+    except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
+        raise BowerbirdError(f"evaluation.asr: {spec}: {str(error).splitlines()[0]}") from error
+    model, report = loaded
+    missing = sorted(key for key in report["missing_keys"] if "masked_spec_embed" not in key)  # of training only
+    if missing:
         raise BowerbirdError(
-            f"evaluation.asr: {spec}: {str(error).splitlines()[0]}; weights are safetensors"
-        ) from error
+            f"evaluation.asr: {spec}: its weights lack {len(missing)} tensors, first {missing[0]}; they would be random"
+        )
+    model = model.eval().to(device)
     identity = RecognizerIdentity(_name_of(spec, revision, config), _state_sha256(model))
     return CTCRecognizer(model, processor, identity) if ctc else SequenceRecognizer(model, processor, identity)
 

@@ -4,13 +4,15 @@
   ``microsoft/wavlm-base-plus-sv``. A judge that is kin to every converter that works on WavLM features: its scores are
   for comparison with published ones and stand beside those of another verifier, never alone.
 * **ReDimNet** and others: a folder with ``model.onnx`` that takes a wave ``(1, samples)`` and gives an embedding.
-  ReDimNet's own weights were not at hand: what is tested is the loading of such files.
+  ReDimNet's own weights were not at hand: what is tested is the loading of such files. How it is exported stands in
+  ``docs/metrics/speaker.md``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,8 +31,12 @@ def is_exported(spec: str) -> bool:
 
 
 def is_xvector(spec: str) -> bool:
-    """Whether ``spec`` is a folder whose configuration says WavLMForXVector."""
+    """Whether ``spec`` is a folder, or a hub id in the local cache, whose configuration says WavLMForXVector."""
     path = Path(spec).expanduser() / "config.json"
+    if not path.is_file() and spec.count("/") == 1 and not spec.startswith((".", "/", "~")):
+        from huggingface_hub import try_to_load_from_cache
+
+        path = Path(str(try_to_load_from_cache(spec, "config.json")))
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -46,12 +52,21 @@ class XVectorVerifier:
 
         try:
             self.extractor = AutoFeatureExtractor.from_pretrained(spec)
-            model: Any = WavLMForXVector.from_pretrained(spec, use_safetensors=True)
-        except (OSError, ValueError) as error:
+            # safetensors where there are any; the published pytorch_model.bin is read with weights_only
+            loaded: Any = WavLMForXVector.from_pretrained(spec, output_loading_info=True)
+        except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
             raise BowerbirdError(
                 f"evaluation.verifier: {spec}: not a WavLM x-vector model ({str(error).splitlines()[0]}); it needs "
-                "config.json, preprocessor_config.json and model.safetensors"
+                "config.json, preprocessor_config.json and model.safetensors or pytorch_model.bin"
             ) from error
+        model, report = loaded
+        missing = sorted(
+            set(report["missing_keys"]) - {"wavlm.masked_spec_embed", "objective.weight"}
+        )  # of training only
+        if missing:
+            raise BowerbirdError(
+                f"evaluation.verifier: {spec}: its weights lack {len(missing)} tensors, first {missing[0]}; they would be random"
+            )
         self.model = model.eval().requires_grad_(False).to(device)
         self.name = f"wavlm-xvector {Path(spec).resolve().name}"
 

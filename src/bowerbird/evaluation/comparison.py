@@ -13,7 +13,14 @@ import pandas as pd
 import pyarrow as pa
 
 from bowerbird.artifacts import BowerbirdError
-from bowerbird.evaluation.series import Series, check_comparable, check_same_trials, collect_series, read_scores
+from bowerbird.evaluation.series import (
+    Series,
+    check_comparable,
+    check_same_trials,
+    collect_series,
+    read_scores,
+    verifiers_of,
+)
 from bowerbird.metrics.bootstrap import Resampling, holm, interval, point, replicate, significance_mark
 
 DIFFERENCES = pa.schema(
@@ -121,6 +128,8 @@ def compare_runs(
         _between(series, runs, chosen, Resampling(bootstrap, confidence, seed)), columns=DIFFERENCES.names
     )
     print(format_differences(table, confidence))
+    if judges := verifiers_of(series):
+        print(f"Voices judged by {judges['first']}; second verifier: {judges['second']}.")
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(output, index=False)

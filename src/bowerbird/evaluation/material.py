@@ -79,6 +79,10 @@ def once_a_wave(function: Callable[[np.ndarray], T]) -> Callable[[np.ndarray], T
 class Judge(Protocol):
     """One family of metrics."""
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the table of scores says of its judges besides its rows; {} for nothing."""
+
     def score(self, trial: Mapping[str, Any]) -> Iterable[Score]:
         """Scores of a converted trial."""
 

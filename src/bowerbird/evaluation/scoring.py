@@ -16,7 +16,7 @@ from bowerbird.config import EvaluationConfig, RuntimeConfig
 from bowerbird.evaluation.judges import FAMILIES
 from bowerbird.evaluation.material import Material
 from bowerbird.evaluation.version import VERSION
-from bowerbird.tables import write_table
+from bowerbird.tables import read_identity, write_table
 
 SCORES = pa.schema(
     [
@@ -82,5 +82,10 @@ def score_trials(
                 logger.info("%s, %s: %d of %d trials", output.parent.name, family, number, len(material.trials))
         record.write(output, identity)
         frame = pd.DataFrame(rows, columns=SCORES.names)
-        facts = {"trials": len(material.trials), "failed": sum(t["status"] == "failed" for t in material.trials)}
+        facts = {
+            "trials": len(material.trials),
+            "failed": sum(t["status"] == "failed" for t in material.trials),
+            "trials_hash": read_identity(trials).get("trials_hash", ""),
+            **judge.facts,
+        }
         write_table(output, frame, identity, SCORES, extra=facts)

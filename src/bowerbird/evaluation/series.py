@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ JUDGED_BY = ("definition", "model", "weights_sha256", "normalizer")  # what must
 SPEAKERS = ["source_speaker", "target_speaker"]
 GROUPING = ["source_gender", "target_gender", "language", "condition"]
 FAILED = "conversion failed"  # how the note of such a trial begins
+NO_SECOND = "none; judged by one verifier only"
 
 
 @dataclass(frozen=True)
@@ -137,13 +138,25 @@ def read_scores(path: Path) -> pd.DataFrame:
 
 
 def check_same_trials(scores: list[Path]) -> None:
-    """Refuse scores of different trial lists."""
-    first: dict[str, Path] = {}
+    """Refuse scores of different trial lists, by the hash of the list and the number of its trials."""
+    first: dict[str, tuple[Path, dict[str, Any]]] = {}
     for path in scores:
-        first.setdefault(read_identity(path).get("inputs", {}).get("trials", ""), path)
+        record = read_identity(path)
+        listed = record.get("trials_hash") or record.get("inputs", {}).get("trials", "")
+        first.setdefault(listed, (path, record))
     if len(first) > 1:
-        one, other = list(first.values())[:2]
-        raise BowerbirdError(f"{other}: scored on another list of trials than {one}; score both on the same list")
+        (one, before), (other, after) = list(first.values())[:2]
+        sizes = [f" of {record['trials']} trials" if "trials" in record else "" for record in (before, after)]
+        lists = [f"{name or 'unnamed'}{size}" for name, size in zip(first, sizes)]
+        raise BowerbirdError(
+            f"{other}: scored on another list of trials, {lists[1]}, than {one}, {lists[0]}; score both on the same list"
+        )
+
+
+def verifiers_of(series: Iterable[Series]) -> dict[str, str]:
+    """Who judged the voices: ``first`` and ``second``, which is never left unsaid; {} where nobody did."""
+    models = {item.metric: item.made["model"] for item in series if item.metric in _SHOWN_TOO}
+    return {"first": models["secs"], "second": models.get("secs_second", NO_SECOND)} if "secs" in models else {}
 
 
 def check_comparable(tables: Mapping[Path, pd.DataFrame]) -> None:

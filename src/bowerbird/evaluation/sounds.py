@@ -23,6 +23,7 @@ class ProsodyJudge:
         from bowerbird.metrics.prosody import PitchDetector, detector_identity, energy_track
 
         self.material, self.detector = material, PitchDetector()
+        self.facts: dict[str, Any] = {}
         self.model, self.weights = detector_identity()
         self.track = once_a_wave(self.detector.track)
         self.source_energy = functools.cache(lambda utt_id: energy_track(material.corpus_wave(utt_id)))
@@ -45,8 +46,10 @@ class ProsodyJudge:
         return [self._score(name, float("nan"), note) for name in self.METRICS]
 
     def _score(self, name: str, value: float, note: str) -> Score:
+        from bowerbird.metrics.prosody import DEFINITIONS
+
         model, weights = ("energy in dB, 64 ms every 16 ms", "") if name == "epcc" else (self.model, self.weights)
-        return Score(name, value, f"{name}@1", model, weights, note=note)
+        return Score(name, value, DEFINITIONS.get(name, f"{name}@1"), model, weights, note=note)
 
 
 class QualityJudge:
@@ -59,9 +62,11 @@ class QualityJudge:
         self.material, self.judge, self.metrics = material, quality.QualityJudge(), tuple(quality.METRICS)
         self.model, self.weights = quality.judge_identity()
         self.judged = once_a_wave(self.judge.score)
-        self.opinions = [OpinionJudge(name, folder) for name, folder in sorted(options.opinions.items())]
+        opinions = [OpinionJudge(name, folder) for name, folder in sorted(options.opinions.items())]
+        self.opinions = [(opinion, once_a_wave(opinion.score)) for opinion in opinions]
         ordered = sorted((str(trial["trial_id"]) for trial in material.trials), key=_shuffled)
         self.chosen = set(ordered[: options.quality_trials or None])
+        self.facts: dict[str, Any] = {}
 
     def score(self, trial: Mapping[str, Any]) -> list[Score]:
         wave = self.material.converted_wave(trial)
@@ -71,8 +76,16 @@ class QualityJudge:
             values = dict.fromkeys(self.metrics, float("nan"))
             note = f"not among the evaluation.quality_trials = {len(self.chosen)} that are judged"
         scores = [self._score(name, value, note) for name, value in values.items()]
-        opinions = [Score(o.name, o.score(wave), f"{o.name}@1", o.model, o.weights_sha256) for o in self.opinions]
-        return [*scores, *opinions, self._distortion(trial, wave)]
+        return [*scores, *self._opinions(wave, ""), self._distortion(trial, wave)]
+
+    def _opinions(self, wave: np.ndarray | None, note: str) -> list[Score]:
+        """Of a wave, or of none where the conversion failed."""
+        found = []
+        for opinion, judged in self.opinions:
+            values = dict.fromkeys(opinion.metrics, float("nan")) if wave is None else judged(wave)
+            made = opinion.model, opinion.weights_sha256
+            found += [Score(name, value, f"{name}@1", *made, note=note) for name, value in values.items()]
+        return found
 
     def _distortion(self, trial: Mapping[str, Any], wave: np.ndarray) -> Score:
         from bowerbird.metrics.distortion import MODEL, mel_cepstral_distortion
@@ -91,8 +104,7 @@ class QualityJudge:
 
         note, nothing = failure(trial), float("nan")
         scores = [self._score(name, nothing, note) for name in self.metrics]
-        scores += [Score(o.name, nothing, f"{o.name}@1", o.model, o.weights_sha256, note=note) for o in self.opinions]
-        return [*scores, Score("mcd", nothing, "mcd@1", MODEL, note=note)]
+        return [*scores, *self._opinions(None, note), Score("mcd", nothing, "mcd@1", MODEL, note=note)]
 
     def _score(self, name: str, value: float, note: str) -> Score:
         return Score(name, value, f"{name}@1", self.model, self.weights, note=note)

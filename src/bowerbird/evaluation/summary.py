@@ -11,7 +11,15 @@ import pyarrow as pa
 from bowerbird.artifacts import Identity, RunRecord, inputs_digest
 from bowerbird.config import EvaluationConfig
 from bowerbird.evaluation.comparison import DIFFERENCES, compare
-from bowerbird.evaluation.series import FAILED, Series, check_comparable, check_same_trials, collect_series, read_scores
+from bowerbird.evaluation.series import (
+    FAILED,
+    Series,
+    check_comparable,
+    check_same_trials,
+    collect_series,
+    read_scores,
+    verifiers_of,
+)
 from bowerbird.evaluation.version import VERSION
 from bowerbird.metrics.bootstrap import Resampling, estimate
 from bowerbird.tables import write_table
@@ -73,7 +81,8 @@ def summarise_scores(scores: list[Path], output: Path, options: EvaluationConfig
         cells = pd.DataFrame(cell_rows(series, resampling), columns=CELLS.names)
         write_table(output.with_name("cells.parquet"), cells, identity, CELLS)
         rows = [summary_row(item, resampling) for item in series]
-        write_table(output, pd.DataFrame(rows, columns=SUMMARY.names), identity, SUMMARY)
+        facts = {"verifiers": verifiers_of(series)}
+        write_table(output, pd.DataFrame(rows, columns=SUMMARY.names), identity, SUMMARY, extra=facts)
 
 
 def summary_row(series: Series, resampling: Resampling) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from bowerbird.config import EvaluationConfig
 from bowerbird.evaluation.material import Material, failure, once_a_wave
+from bowerbird.evaluation.series import NO_SECOND
 from bowerbird.metrics import Score
 
 
@@ -20,6 +21,12 @@ class SpeakerJudge:
         self.voices = [Voice(options.verifier, "", material)]
         if options.second_verifier:
             self.voices.append(Voice(options.second_verifier, "_second", material))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Both verifiers by name, or that there is one only."""
+        names = [voice.identity.model for voice in self.voices]
+        return {"verifiers": {"first": names[0], "second": names[1] if len(names) > 1 else NO_SECOND}}
 
     def score(self, trial: Mapping[str, Any]) -> list[Score]:
         return [score for voice in self.voices for score in voice.score(trial)]

@@ -38,6 +38,7 @@ class IntelligibilityJudge:
         self.heard_in_source = self._sources(material)
         self.closed = closed = self._closed_set(material) if options.closed_set else None
         self.recognise = once_a_wave(lambda wave: closed.recognise([wave])[0] if closed else "")
+        self.facts: dict[str, Any] = {}
 
     def _sources(self, material: Material) -> dict[str, str] | None:
         """What this very recogniser hears in each source; None where nobody asked it."""

@@ -125,12 +125,23 @@ def _tradeoff(scores: Scores, picture: Draw) -> Picture | None:
         axes.grid(True)
         _name_points(axes, [(system.name, x.mean, 100 * y.mean) for system, x, y in points])
 
+    tall = max(3.1, 0.19 * len(points)) if len(points) > CROWDED else 3.1
     return picture(draw, "Who speaks against what is said: up and to the right is good. Lines are the intervals.",
-                   figsize=(4.8, 3.1))  # fmt: skip
+                   figsize=(6.4 if len(points) > CROWDED else 4.8, tall))  # fmt: skip
+
+
+CROWDED = 9  # more points than that are named in a column beside the axes
 
 
 def _name_points(axes: Any, points: list[tuple[str, float, float]]) -> None:
-    """Names beside points, towards the middle, moved apart where they would touch."""
+    """Names beside points, towards the middle, moved apart where they would touch; of many, in a column with lines."""
+    if len(points) > CROWDED:
+        ordered = sorted(points, key=lambda p: (axes.transData.transform((p[1], p[2]))[1], p[0]))
+        for number, (name, x, y) in enumerate(ordered):
+            axes.annotate(name, (x, y), xytext=(1.05, (number + 0.5) / len(ordered)), textcoords="axes fraction",
+                          color=INK, fontsize=8, va="center",
+                          arrowprops={"arrowstyle": "-", "color": LINE, "lw": 0.7, "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 4})  # fmt: skip
+        return
     axes.figure.draw_without_rendering()  # now places on the page are known
     middle = float(np.mean(axes.get_xlim()))
     taken: dict[bool, float] = {}
@@ -197,10 +208,14 @@ def _residual(table: pd.DataFrame, places: pd.DataFrame, picture: Draw) -> list[
             axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=7, handletextpad=0.2)
 
     pictures = [
-        picture(probes, "What a linear probe recognises from each part: S features, Q centroids, R residual. Lines: chance.")
+        picture(
+            probes, "What a linear probe recognises from each part: S features, Q centroids, R residual. Lines: chance."
+        )
     ]
     if len(places):
-        pictures.append(picture(voices, "Mean residual of each second of speech, in two principal components, by speaker."))
+        pictures.append(
+            picture(voices, "Mean residual of each second of speech, in two principal components, by speaker.")
+        )
     return pictures
 
 
@@ -229,21 +244,29 @@ def _sweep(run: Run, scores: Scores, picture: Draw) -> list[Picture]:
         def draw(axes: Any, metric: Any = metric) -> None:
             for compensated, colour, says in ((True, GOLD, "with compensation"), (False, RUST, "without")):
                 cells: list[tuple[int, Any]] = [
-                    (codes, scores.cell(s, metric)) for codes, s in sorted(lines.get(compensated, []), key=lambda p: p[0])
+                    (codes, scores.cell(s, metric))
+                    for codes, s in sorted(lines.get(compensated, []), key=lambda p: p[0])
                 ]
                 cells = [(codes, cell) for codes, cell in cells if cell and cell.has_value]
                 factor = 100 if metric.percent else 1
                 x = [codes for codes, _ in cells]
                 axes.plot(x, [factor * c.mean for _, c in cells], "o-", color=colour, ms=4, lw=1.2, label=says)
                 axes.fill_between(
-                    x, [factor * c.low for _, c in cells], [factor * c.high for _, c in cells], color=colour, alpha=0.15, lw=0
+                    x,
+                    [factor * c.low for _, c in cells],
+                    [factor * c.high for _, c in cells],
+                    color=colour,
+                    alpha=0.15,
+                    lw=0,
                 )
             axes.set_xscale("log", base=2)
             axes.set(xlabel="codes K", ylabel=metric.heading + (", %" if metric.percent else ""))
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axes.legend()
 
-        pictures.append(picture(draw, f"QR-VC: {metric.heading} over the size of the codebook; bands are the intervals."))
+        pictures.append(
+            picture(draw, f"QR-VC: {metric.heading} over the size of the codebook; bands are the intervals.")
+        )
     return pictures
 
 

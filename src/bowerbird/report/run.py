@@ -43,6 +43,13 @@ class Step:
     files: int = 0
     disk_mib: float = 0.0
     parts: list[Step] = field(default_factory=list)
+    measured: int = 0  # jobs that the workflow measured
+    audio_s: float = 0.0  # speech that went through, each variant's counted
+
+    @property
+    def rtf(self) -> float | None:
+        """Seconds of work a second of speech; None where no speech goes through once (training, a report)."""
+        return self.seconds / self.audio_s if self.audio_s and self.jobs else None
 
 
 @dataclass(frozen=True)
@@ -196,7 +203,21 @@ class Run:
     def ledger(self) -> list[Step]:
         """Stages in order, each with its variants."""
         steps = [_step(self.root, noun, self.records) for noun in NOUNS]
+        for step in steps:
+            for part in step.parts:
+                part.audio_s = self._speech(step.name, part.name)
+            step.audio_s = sum(part.audio_s for part in step.parts) or self._speech(step.name, "")
         return [step for step in steps if step.jobs or step.files]
+
+    def _speech(self, noun: str, variant: str) -> float:
+        """Seconds of speech that one variant of a stage goes over: the corpus's, or that of its conversions."""
+        if noun in ("corpus", "features", "codebook", "pairs"):
+            whole = variant or noun == "corpus"
+            return float(self.manifest["duration_s"].sum()) if whole and len(self.manifest) else 0.0
+        if noun in ("conversion", "evaluation") and variant:
+            record = self.records.get(Path("conversion", variant, "trials.parquet.run.json"), {})
+            return float(record.get("audio_s", 0.0))
+        return 0.0
 
     @property
     def total(self) -> Step:
@@ -299,6 +320,7 @@ def _step(root: Path, noun: str, records: dict[Path, dict[str, Any]]) -> Step:
     """One stage from its records, its files and the workflow's measurements."""
     total = Step(noun)
     parts: dict[str, Step] = {}
+    counted: dict[tuple[str, str], float] = {}
     for path in sorted((root / noun).rglob("*")):
         if not path.is_file() or path.name.startswith(".") or {"checkpoints", "tensorboard"} & set(path.parts):
             continue
@@ -306,20 +328,31 @@ def _step(root: Path, noun: str, records: dict[Path, dict[str, Any]]) -> Step:
         variant = below.parts[1] if len(below.parts) > 2 else ""
         part = parts.setdefault(variant, Step(variant)) if variant else total
         record = records.get(below)
+        job = (str(record.get("started", "")), _job(record, below)) if record and "identity" in record else None
+        again = counted.get(job) if job else None  # a job that writes two artifacts has a record beside each
+        took = float(record.get("seconds", 0.0)) if record else 0.0
+        if job:
+            counted[job] = max(took, again or 0.0)
         for step in {id(part): part, id(total): total}.values():
             if record is None:
                 step.files += 1
                 step.disk_mib += path.stat().st_size / 2**20
             else:
-                step.jobs += 1
-                step.seconds += float(record.get("seconds", 0.0))
+                step.jobs += again is None
+                step.seconds += max(0.0, took - (again or 0.0))
                 step.peak_mib = max(step.peak_mib, float(record.get("peak_memory_mib", 0.0)))
     measured = [row for path in sorted((root / "benchmarks" / noun).rglob("*.tsv")) for row in _benchmark(path)]
     if measured:
-        total.wall_s = sum(_float(row.get("s")) for row in measured)
+        total.wall_s, total.measured = sum(_float(row.get("s")) for row in measured), len(measured)
         total.peak_mib = max(total.peak_mib, *(_float(row.get("max_rss")) for row in measured))
     total.parts = list(parts.values()) if noun != "corpus" else []
     return total
+
+
+def _job(record: dict[str, Any], path: Path) -> str:
+    """What artifacts of one job have in common: its recipe, and the folder they lie in."""
+    identity = record.get("identity", {})
+    return json.dumps([str(path.parent), identity.get("params"), identity.get("inputs")], sort_keys=True)
 
 
 def _benchmark(path: Path) -> list[dict[str, str]]:

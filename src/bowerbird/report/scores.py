@@ -9,7 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from bowerbird.report.anchors import Order, check_anchors
 from bowerbird.report.formats import NONE, slug
+from bowerbird.report.kinship import Verifier, name_verifiers
 from bowerbird.report.run import Run
 from bowerbird.tables import read_table
 
@@ -157,7 +159,7 @@ class Definition:
     @property
     def judge(self) -> str:
         """The model's name without its settings."""
-        return self.model.split()[0] if self.model else ""
+        return self.model.split()[0].rstrip(",") if self.model else ""
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,14 @@ class Scores:
     differences: list[dict[str, Any]] = field(default_factory=list)
     downloads: list[tuple[str, str]] = field(default_factory=list)
     parts: list[Parts] = field(default_factory=list)
+    verifiers: list[Verifier] = field(default_factory=list)  # the first and the second, which may be none
+    orders: list[Order] = field(default_factory=list)  # what must hold of the anchors
+
+    def kin(self, system: System) -> str:
+        """What the verifiers have to do with a system, "" for nothing."""
+        found = [f"{why} ({judge.place} verifier)" for judge in self.verifiers for name, why in judge.kin
+                 if name == system.name]  # fmt: skip
+        return "; ".join(found)
 
     @property
     def has_marks(self) -> bool:
@@ -208,24 +218,36 @@ def gather_scores(run: Run, data: Path) -> Scores:
     links, downloads = _copy_rows(run, data)
     if summary.empty:
         return Scores(systems, [], [], {}, {}, [m for m in METRICS.values() if m.headline], [], downloads=downloads)
-    metrics = [_metric(name) for name in [*METRICS, *summary["metric"]] if name in set(summary["metric"])]
+    metrics = [_metric(name, run) for name in [*METRICS, *summary["metric"]] if name in set(summary["metric"])]
     metrics = list(dict.fromkeys(metrics))
     cells = {}
     marks = _marks(run)
     for metric in metrics:
         cells.update(_cells(metric, summary[summary["metric"] == metric.name], systems, links, marks))
+    definitions = {m.name: _definition(m, summary) for m in metrics}
+    judged = [system.name for system in systems if system.kind != "anchor"]
     return Scores(
         systems=systems,
         metrics=[m for m in metrics if m.headline],
         others=[m for m in metrics if not m.headline],
         cells=cells,
-        definitions={m.name: _definition(m, summary) for m in metrics},
+        definitions=definitions,
         absent=[m for m in METRICS.values() if m.headline and m not in metrics],
-        notes=[*_notes(summary), *_judged_by_their_teacher(run, systems)],
+        notes=_notes(summary),
         differences=_differences(run, systems),
         downloads=downloads,
         parts=_parts(run, systems),
+        verifiers=name_verifiers(definitions, run.config, judged),
+        orders=check_anchors(
+            run.table("evaluation/differences.parquet"), {s.name: s.kind for s in systems}, _roles(systems)
+        ),
     )
+
+
+def _roles(systems: list[System]) -> dict[str, str]:
+    """Which anchor an experiment is: {"copy": "vocoder"}."""
+    named = {says: name for name, says in ANCHORS.items()}
+    return {system.name: named[system.says] for system in systems if system.says in named}
 
 
 def describe_system(name: str, run: Run) -> System:
@@ -257,8 +279,19 @@ def _rank(system: System, names: list[str]) -> tuple[int, int, int]:
     )
 
 
-def _metric(name: str) -> Metric:
-    return METRICS.get(name) or Metric(name, name, 0, "", headline=False)
+OPINIONS = {"utmos": "UTMOS", "nisqa": "NISQA"}
+
+
+def _metric(name: str, run: Run) -> Metric:
+    """How a metric is shown; opinions bear names of the configuration."""
+    if name in METRICS:
+        return METRICS[name]
+    for opinion in run.config.evaluation.opinions:
+        if name == opinion or name.startswith(f"{opinion}_"):
+            heading = f"{OPINIONS.get(opinion, opinion)} {name.removeprefix(opinion).replace('_', ' ').strip()}".strip()
+            says = "estimated opinion score by a model from a local folder, 1 to 5"
+            return Metric(name, heading, 1, says, places=2, headline=name == opinion)
+    return Metric(name, name, 0, "", headline=False)
 
 
 def _cells(
@@ -333,23 +366,6 @@ def _notes(summary: pd.DataFrame) -> list[str]:
     parts = [part.strip() for note in summary["note"] if note for part in str(note).split(";")]
     counts = pd.Series([p for p in parts if p and "trials without a value" not in p], dtype=object).value_counts()
     return [str(part) for part in counts.index[:4]]
-
-
-def _judged_by_their_teacher(run: Run, systems: list[System]) -> list[str]:
-    """Systems that were trained to please the very verifier that judges them."""
-    same = {"ge2e": "resemblyzer"}  # two names of one model
-    named = []
-    for system in systems:
-        stage = getattr(run.config.experiments.get(system.name), "converter", None)
-        teacher = getattr(stage, "speaker_encoder", "")
-        if getattr(stage, "speaker_weight", 0) and same.get(teacher, teacher) == run.config.evaluation.verifier:
-            named.append(system.name)
-    if not named:
-        return []
-    return [
-        f"{', '.join(named)}: trained with a speaker loss of the verifier that judges here "
-        f"({run.config.evaluation.verifier}); SECS, SRC and nearer target flatter them"
-    ]
 
 
 def _differences(run: Run, systems: list[System]) -> list[dict[str, Any]]:
