@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "src" / "bowerbird"
 STAGES = {"corpus", "features", "codebook", "pairs", "training", "conversion", "evaluation", "report"}
 LAYERS = {
-    "foundations": {"artifacts", "tables", "audio", "config", "experiments", "layout", "versions", "faults", "store"},
+    "foundations": {"artifacts", "tables", "audio", "config", "experiments", "layout", "versions", "faults", "store", "pins"},
     "nn": {"nn"},
     "models": {"systems", "metrics", "encoders"},
     "stages": STAGES,

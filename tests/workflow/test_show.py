@@ -123,6 +123,56 @@ def test_the_story_of_what_is_out_of_date_says_why(finished, tmp_path: Path, cap
     assert "k: made with 4, the configuration says 3" in told["now"]
 
 
+@pytest.mark.parametrize(
+    ("path", "headings", "pictures"),
+    [
+        ("features/nano", ("dead", "rank", "drift", "hubs", "leakage"), 5),
+        ("codebook/k32", ("codes", "rank", "collapse", "drift", "hubs", "leakage"), 4),
+        ("pairs/knn4", ("cosine", "hubs", "collapse", "leakage", "drift"), 5),
+    ],
+)
+def test_a_portrait_has_its_numbers_pictures_and_the_neighbours_of_a_frame(
+    finished, tmp_path: Path, capsys, path: str, headings: tuple[str, ...], pictures: int
+) -> None:
+    table = read_table(finished.results / "corpus" / "manifest.parquet", ["utt_id", "speaker", "split"])
+    utt_id, speaker, _ = table[table["split"] == "train"].iloc[0]
+    show_artifact(finished.results / path, tmp_path / "page", f"{utt_id}:40", neighbours=4)
+    text = capsys.readouterr().out
+    said = {line[2:12].strip(): line[13:] for line in text.splitlines() if line.startswith("  ")}
+    assert [heading for heading in headings if not said.get(heading)] == []
+    assert f"{utt_id}:40 ({speaker}): " in text
+    found = re.findall(r"^  ([01]\.\d+)  (\S+):(\d+)  \((\S+)\)$", text, flags=re.M)
+    assert 1 <= len(found) <= 4
+    cosines = [float(cosine) for cosine, *_ in found]
+    assert cosines == sorted(cosines, reverse=True)
+    owner = dict(zip(table["utt_id"], table["speaker"], strict=True))
+    assert all(owner[name] == who and name != utt_id for _, name, _, who in found)
+    if path == "pairs/knn4":  # of a donor, who is another speaker, and what the shards hold
+        assert speaker not in {who for *_, who in found}
+    html = (tmp_path / "page" / "index.html").read_text()
+    assert html.count("<svg ") == pictures
+    assert html.count("<audio ") >= 1 + len(found)
+
+
+def test_neighbours_of_a_frame_are_those_of_a_search_over_all_frames(finished, capsys) -> None:
+    from bowerbird.tables import Shards, shard_paths
+
+    features = Shards(shard_paths(finished.results / "features" / "nano"))
+    utt_id = next(iter(features))
+    query = np.asarray(features[utt_id][40], dtype=np.float32)
+    scores = {}
+    for other in features:
+        if other != utt_id:
+            values = np.asarray(features[other], dtype=np.float32)
+            cosines = values @ query / np.linalg.norm(values, axis=1) / np.linalg.norm(query)
+            scores |= {f"{other}:{number}": float(cosine) for number, cosine in enumerate(cosines)}
+    best = sorted(scores, key=lambda name: -scores[name])[:5]
+    show_artifact(finished.results / "features" / "nano", None, f"{utt_id}:40", neighbours=5)
+    found = re.findall(r"^  ([01]\.\d+)  (\S+:\d+)  ", capsys.readouterr().out, flags=re.M)
+    assert [name for _, name in found] == best
+    assert [float(cosine) for cosine, _ in found] == pytest.approx([scores[name] for name in best], abs=1.0e-3)
+
+
 # ------------------------------------------------------------------------------------------------------------ plan-cost
 def test_costs_are_those_of_the_benchmark_files(finished) -> None:
     costs = {(cost.stage, cost.name): cost for cost in costs_of(finished.results)}
