@@ -65,7 +65,8 @@ class Slurm:
         return dict(re.findall(r"JobId=(\d+) .*?Restarts=(\d+)", self.call("scontrol", "show", "jobs", "--oneliner")))
 
     def node_state(self, node: str) -> str:
-        return self.call("sinfo", "--noheader", f"--nodes={node}", "--format=%T").strip()
+        """As the controller sees it: IDLE, MIXED, DOWN* ..."""
+        return re.findall(r" State=(\S+)", self.call("scontrol", "show", "node", node, "--oneliner"))[0]
 
     def meet_time_limit(self, job: SlurmJob) -> None:
         """Shorten a running job's time limit to the minute that it is in."""

@@ -69,7 +69,7 @@ def story(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Story:
         lost = running("score_trials")[0]
         told.lost = lost.number
         slurm.lose_node(lost.node)
-        wait_until("its node is down", 5 * MINUTES, lambda: slurm.node_state(lost.node).startswith("down"), study)
+        wait_until("its node is down", 5 * MINUTES, lambda: slurm.node_state(lost.node).startswith("DOWN"), study)
         slurm.return_node(lost.node)
         told.returncode = main.wait(timeout=30 * MINUTES)
         told.jobs = slurm.jobs()
