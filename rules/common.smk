@@ -11,10 +11,13 @@ from bowerbird.cli import flags
 from bowerbird.config import bundled, dump_config, parse_config
 from bowerbird.experiments import conversion_params, stage_params
 from bowerbird.layout import Layout
+from bowerbird.pins import check_pins
 from bowerbird.versions import stage_version
 
 try:
     STUDY = parse_config(config)
+    for unpinned in check_pins(STUDY):
+        print(f"warning: {unpinned}", file=sys.stderr)
 except BowerbirdError as error:
     sys.exit(str(error))
 

@@ -300,6 +300,7 @@ class Config(Section):
 
     run: str = Field("demo", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="results go to <results>/<run>/")
     results: str = Field("results", description="folder of all runs")
+    strict: bool = Field(False, description="models of a hub without a pinned commit are an error, not a warning")
     corpus: CorpusConfig = Field(default_factory=CorpusConfig, description="where the speech is")
     features: dict[Name, FeaturesConfig] = Field(default_factory=dict, description="variants by name")
     codebook: dict[Name, CodebookConfig] = Field(default_factory=dict, description="variants by name")

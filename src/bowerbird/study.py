@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 from bowerbird.artifacts import write_text
 from bowerbird.config import dump_config, json_schema, load_config
+from bowerbird.pins import check_pins
 
 _DEFAULT = [Path("config.yaml")]
 
@@ -16,9 +18,14 @@ def show_config(files: list[Path] = _DEFAULT) -> None:
     print(dump_config(load_config(files)), end="")
 
 
-def check_config(files: list[Path] = _DEFAULT) -> None:
-    """Check names, types, ranges and references of the merged ``files``; one line a mistake."""
-    config = load_config(files)
+def check_config(files: list[Path] = _DEFAULT, strict: bool = False) -> None:
+    """Check names, types, ranges and references of the merged ``files``; one line a mistake.
+
+    ``strict``: models of a hub without a pinned commit are an error, not a warning (as with ``strict: true`` in a file).
+    """
+    config = load_config(files, {"strict": True} if strict else None)
+    for line in check_pins(config):
+        print(f"warning: {line}", file=sys.stderr)
     trained = sum(stage not in e.reuse for e in config.experiments.values() for stage in e.stages)
     print(
         f"run {config.run!r}: {len(config.features)} features, {len(config.codebook)} codebooks, "

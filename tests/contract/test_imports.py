@@ -12,6 +12,7 @@ STAGES = {"corpus", "features", "codebook", "pairs", "training", "conversion", "
 LAYERS = {
     "foundations": {
         "artifacts", "tables", "audio", "config", "experiments", "stages", "references", "layout", "versions", "faults", "store",
+        "pins",
     },  # fmt: skip
     "nn": {"nn"},
     "models": {"systems", "metrics", "encoders"},

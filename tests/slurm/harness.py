@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 CLUSTER = Path(__file__).with_name("cluster")
 STUDY = Path(__file__).with_name("study.yaml")
 # What the profile sets for clusters, shortened for one machine: how often it asks, how long it waits for files.
-QUICK = {"slurm-init-seconds-before-status-checks": 3, "seconds-between-status-checks": 3, "latency-wait": 10}
+QUICK = {"slurm-init-seconds-before-status-checks": 2, "seconds-between-status-checks": 2, "latency-wait": 10}
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class SlurmJob:
     node: str
     start: str
     end: str
+    restarts: str = "0"
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,18 @@ class Slurm:
     def jobs(self, state: str = "", rule: str = "") -> list[SlurmJob]:
         """Every job there was, oldest first; ``state`` and the start of ``rule`` choose."""
         text = self.call("squeue", "--noheader", "--states=all", "--sort=i", "--format=%i|%T|%k|%N|%S|%e")
+        restarts = self.restarts()
         found = [SlurmJob(*line.split("|")) for line in text.splitlines()]
+        found = [replace(job, restarts=restarts.get(job.number, "0")) for job in found]
         return [job for job in found if state in ("", job.state) and job.rule.startswith(f"rule_{rule}")]
+
+    def restarts(self) -> dict[str, str]:
+        """How often Slurm itself started each job again."""
+        return dict(re.findall(r"JobId=(\d+) .*?Restarts=(\d+)", self.call("scontrol", "show", "jobs", "--oneliner")))
+
+    def node_state(self, node: str) -> str:
+        """As the controller sees it: IDLE, MIXED, DOWN* ..."""
+        return re.findall(r" State=(\S+)", self.call("scontrol", "show", "node", node, "--oneliner"))[0]
 
     def meet_time_limit(self, job: SlurmJob) -> None:
         """Shorten a running job's time limit to the minute that it is in."""
@@ -65,6 +76,14 @@ class Slurm:
     def restart_controller(self, pause: int) -> None:
         environment = {**self.environment, "BOWERBIRD_CONTROLLER_PAUSE": str(pause)}
         subprocess.run([str(CLUSTER), "restart-controller", str(self.folder)], env=environment, check=True, timeout=120)
+
+    def lose_node(self, node: str) -> None:
+        """Kill -9 everything on a node, as a power cut does; the controller notices after SlurmdTimeout."""
+        subprocess.run([str(CLUSTER), "lose-node", str(self.folder), node], check=True, timeout=60)
+
+    def return_node(self, node: str) -> None:
+        """Start a lost node again."""
+        subprocess.run([str(CLUSTER), "return-node", str(self.folder), node], check=True, timeout=60)
 
 
 class Study:

@@ -29,6 +29,7 @@ class Story:
     survivors: list[str] = field(default_factory=list)  # numbers of jobs that outlived the first main process
     after_restart: str = ""  # the log of the second main process until its first own job
     cancelled: str = ""  # number of the job that was cancelled
+    lost: str = ""  # number of the job whose node went down under it
     returncode: int = -1
     jobs: list[SlurmJob] = field(default_factory=list)
 
@@ -49,6 +50,7 @@ def story(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Story:
     wait_until("audio is stored", 3 * MINUTES, lambda: running("store_audio"), study)
     kill(first)
     told.survivors = [job.number for job in running("store_audio")]
+    assert told.survivors, "the jobs ended before the main process was killed"
     before = len(study.text())
 
     main = study.start(profile)
@@ -63,6 +65,12 @@ def story(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Story:
         learning = lambda: any(path.stat().st_size for path in study.results.glob(live))  # noqa: E731
         wait_until("the training learns", 15 * MINUTES, learning, study)
         slurm.meet_time_limit(running("train_stage")[0])
+        wait_until("trials are scored", 15 * MINUTES, lambda: running("score_trials"), study)
+        lost = running("score_trials")[0]
+        told.lost = lost.number
+        slurm.lose_node(lost.node)
+        wait_until("its node is down", 5 * MINUTES, lambda: slurm.node_state(lost.node).startswith("DOWN"), study)
+        slurm.return_node(lost.node)
         told.returncode = main.wait(timeout=30 * MINUTES)
         told.jobs = slurm.jobs()
         assert undisturbed.wait(timeout=20 * MINUTES) == 0, reference.tail()
@@ -113,6 +121,13 @@ def test_a_cancelled_job_is_tried_again_and_not_on_the_drained_node(story: Story
     assert tries[-1].state == "COMPLETED"
     later = [other for other in story.jobs if other.start >= job.end and other.node.startswith("gpu")]
     assert later and {other.node for other in later} == {"gpu2"}
+
+
+def test_a_job_whose_node_goes_down_is_run_again(story: Story) -> None:
+    """Slurm queues it again under its own number; Snakemake does not submit a second one beside it."""
+    job = next(job for job in story.jobs if job.number == story.lost)
+    assert [other.number for other in story.jobs if other.rule == job.rule] == [story.lost]
+    assert job.state == "COMPLETED" and job.restarts == "1"
 
 
 def test_a_job_out_of_memory_is_tried_again_with_more(story: Story) -> None:

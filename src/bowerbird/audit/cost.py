@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -44,12 +45,16 @@ def plan_cost(root: Path = Path("results/demo"), hours: float = 0.0) -> None:
     Memory is what was measured: it grows with the speech in a shard, not with the corpus. Same machine, same
     configuration: a forecast, not a promise; jobs of a few seconds were mostly start-up, so theirs is too high.
     """
+    if not (math.isfinite(hours) and hours >= 0):
+        raise BowerbirdError(f"--hours: {hours:g}: give the hours of speech of the corpus to come, 0 for none")
     manifest = root / "corpus" / "manifest.parquet"
     if not manifest.is_file():
         raise BowerbirdError(
             f"{root}: no corpus/manifest.parquet; make a small run first, then ask what a large one costs"
         )
     speech_h = float(read_table(manifest, ["duration_s"])["duration_s"].sum()) / 3600
+    if hours and not speech_h:
+        raise BowerbirdError(f"{manifest}: no speech in it; a forecast needs a run over some")
     factor = hours / speech_h if hours else 1.0
     print(f"{root}: {speech_h:.3f} h of speech" + (f"; forecast for {hours:g} h" if hours else ""))
     print(f"{'stage':12} {'variant':28} {'jobs':>5} {'hours':>9} {'MiB a job':>10} {'disk GiB':>9}  grows with")

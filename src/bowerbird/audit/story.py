@@ -14,34 +14,89 @@ from bowerbird.tables import open_array, read_table, shard_paths
 
 from .checks import index_of, read_any_identity
 from .kinship import Kinship, kinship_of
+from .portrait import KINDS, draw_portrait, variant_of
 
 SAMPLE = 20_000  # rows that statistics look at
 
 
-def show_artifact(path: Path) -> None:
-    """Print what an artifact is, what it was made from, how, when and how long; for arrays and models, their numbers."""
-    if not path.is_file():
-        raise BowerbirdError(f"{path}: no such file; an artifact is a file below results/<run>/")
+def show_artifact(path: Path, output: Path | None = None, frame: str = "", neighbours: int = 8) -> None:
+    """Print what an artifact is, what it was made from, how, when and how long; and its numbers.
+
+    Of features, pairs and codebooks (a file, or the variant's folder) the numbers are of the whole variant: dead
+    dimensions, collapse of variance, drift between shards, hub frames, leakage of the speaker. ``frame`` UTTERANCE:NUMBER
+    also lists the ``neighbours`` nearest of that frame. ``output`` is a folder for a page with pictures and players.
+    """
     kinship = kinship_of(path)
     path = path.absolute()
-    identity, record = read_any_identity(path), read_record(path)
+    kind, name = variant_of(path, kinship.root)
+    path = _main_file(path, kind) if path.is_dir() else path
+    if not path.is_file():
+        raise BowerbirdError(f"{path}: no such file; an artifact is a file below results/<run>/")
+    if (frame or output is not None) and not kind:
+        raise BowerbirdError(f"{path}: --frame and --output are for {', '.join(KINDS)}, which this is not")
+    if neighbours < 1:
+        raise BowerbirdError(f"--neighbours: {neighbours}: must be 1 or more")
+    portrait = draw_portrait(kinship, kind, name, frame, neighbours) if kind else None
     print(f"{path.relative_to(kinship.root)}   ({path.stat().st_size / 2**20:.2f} MiB)")
+    story = list(tell_story(kinship, path))
+    for heading, value in story:
+        print(f"  {heading:10} {value}")
+    for heading, value in (portrait.facts if portrait else {}).items():
+        print(f"  {heading:10} {value}")
+    if portrait and portrait.asked:
+        print(f"{frame} ({portrait.asked.speaker}): {portrait.asked_note}")
+        for near in portrait.neighbours:
+            print(f"  {near.cosine:.3f}  {near.utt_id}:{near.frame}  ({near.speaker})")
+    if portrait and output is not None:
+        from .gallery import write_gallery
+
+        print(f"page: {write_gallery(kinship, portrait, story, output)}")
+
+
+def _main_file(folder: Path, kind: str) -> Path:
+    """The file that speaks for a variant's folder."""
+    if kind == "codebook":
+        return folder / "centroids.safetensors"
+    return shard_paths(folder)[0] if kind else folder
+
+
+def tell_story(kinship: Kinship, path: Path) -> Iterator[tuple[str, str]]:
+    """(heading, text) of where an artifact comes from, and whether it is what the configuration asks for."""
+    identity, record = read_any_identity(path), read_record(path)
     if identity:
-        print(f"  stage      {identity['stage']}, version {identity['version']}, parameters {identity['params_hash']}")
+        yield "stage", f"{identity['stage']}, version {identity['version']}, parameters {identity['params_hash']}"
         for key, value in sorted(identity["params"].items()):
-            print(f"    {key} = {value!r}")
+            yield "", f"{key} = {value!r}"
     for role, files in made_from(kinship, path, identity).items():
-        print(
-            f"  {role:10} {files[0].relative_to(kinship.root)}" + (f" and {len(files) - 1} more" if files[1:] else "")
-        )
+        shown = files[0].relative_to(kinship.root) if files[0].is_relative_to(kinship.root) else files[0]
+        yield role, f"{shown}" + (f" and {len(files) - 1} more" if files[1:] else "")
+    if command := command_of(path, kinship.root):
+        yield "command", f"bowerbird {command}"
     if record:
-        print(f"  made       {record['started']} on {record['host']} ({record['device']}), {record['seconds']:g} s, "
-              f"{record['peak_memory_mib']:g} MiB, revision {record['git_revision'] or 'unknown'}")  # fmt: skip
-        print("  with       " + ", ".join(f"{name} {version}" for name, version in record["libraries"].items()))
-    for name, value in numbers_of(path).items():
-        print(f"  {name:10} {value}")
-    reason = kinship.staleness(path, identity)
-    print(f"  now        {reason or 'what the configuration asks for'}")
+        yield "made", (f"{record['started']} on {record['host']} ({record['device']}), {record['seconds']:g} s, "
+                       f"{record['peak_memory_mib']:g} MiB, revision {record['git_revision'] or 'unknown'}")  # fmt: skip
+        yield "with", ", ".join(f"{name} {version}" for name, version in record["libraries"].items())
+    yield from numbers_of(path).items()
+    yield "now", kinship.staleness(path, identity) or "what the configuration asks for"
+
+
+def command_of(path: Path, root: Path) -> str:
+    """The command that writes what lies at ``path``; "" for what no command writes."""
+    parts = path.relative_to(root).parts
+    stem, below = path.name.split(".")[0], parts[0] if len(parts) > 1 else ""
+    writers = {
+        "corpus": {"trials": "list-trials", "audio": "store-audio", "": "list-corpus"},
+        "features": {"": "extract-features"},
+        "codebook": {"units": "assign-units", "summary": "summarise-units", "residual": "probe-residual",
+                     "pca": "probe-residual", "": "fit-codebook"},
+        "pairs": {"quality": "summarise-pairs", "": "search-pairs"},
+        "training": {"": "train-stage"},
+        "conversion": {"": "convert-trials"},
+        "evaluation": {"transcripts": "transcribe-sources", "summary": "summarise-scores", "": "score-trials",
+                       "differences": "summarise-scores", "cells": "summarise-scores"},
+        "report": {"": "write-report"},
+    }.get(below, {})  # fmt: skip
+    return writers.get(stem, writers.get(path.parent.name, writers.get("", "")))
 
 
 def draw_lineage(path: Path) -> None:
@@ -115,35 +170,12 @@ def _array_numbers(path: Path) -> dict[str, str]:
     if not len(array):
         return found
     rows = array[:: max(1, len(array) // SAMPLE)].astype(np.float32)
-    if array.ndim == 2 and array.dtype.kind == "f":
-        spread = rows.std(axis=0)
-        energy = np.linalg.svd(rows - rows.mean(axis=0), compute_uv=False) ** 2
-        rank = float(energy.sum() ** 2 / (energy**2).sum()) if energy.sum() else 0.0
-        found["values"] = f"mean {rows.mean():.4g}, std {rows.std():.4g}, range {rows.min():.4g} to {rows.max():.4g}"
-        found["dead"] = f"{int((spread < 1.0e-6).sum())} of {len(spread)} dimensions never change"
-        found["rank"] = f"{rank:.1f} of {len(spread)} dimensions in effect (participation ratio of the variance)"
-        found["drift"] = _drift(path, rows)
-    elif array.dtype.kind in "iu" and array.ndim == 2:
-        values, counts = np.unique(array, return_counts=True)
-        share = np.sort(counts)[::-1][: max(1, len(counts) // 100)].sum() / counts.sum()
-        found["hubs"] = (
-            f"the 1 % most retrieved frames take {100 * share:.1f} % of places; the first {counts.max()} places"
-        )
-        found["donors"] = f"{len(values)} different frames in {array.size} places"
-    elif array.dtype == np.uint16:
+    if array.ndim == 2:
+        return found  # features and pairs: the portrait of the variant has their numbers
+    if array.dtype == np.uint16:
         counts = np.bincount(array)
         chance = counts[counts > 0] / len(array)
         found["codes"] = f"{len(chance)} used, perplexity {float(np.exp(-(chance * np.log(chance)).sum())):.1f}"
     else:
         found["values"] = f"range {rows.min():.4g} to {rows.max():.4g}, RMS {np.sqrt((rows**2).mean()):.4g}"
     return found
-
-
-def _drift(path: Path, rows: np.ndarray) -> str:
-    """How far the mean of this shard lies from the mean of its sisters."""
-    others = [open_array(p) for p in shard_paths(path.parent) if p != path] if path.stem.startswith("shard-") else []
-    means = [a[:: max(1, len(a) // SAMPLE)].astype(np.float32).mean(axis=0) for a in others if len(a)]
-    if not means:
-        return "no other shard to compare with"
-    far = np.abs(rows.mean(axis=0) - np.mean(means, axis=0)) / np.maximum(rows.std(axis=0), 1.0e-6)
-    return f"{far.mean():.3f} standard deviations between this shard's mean and the others', {far.max():.3f} at most"

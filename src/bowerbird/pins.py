@@ -1,0 +1,48 @@
+"""Which models of a study come from a hub without a pinned commit: whoever owns the name there may change what it means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from bowerbird.artifacts import BowerbirdError
+from bowerbird.config import PHONETIC, VOICE_PRINT, Config
+
+_OWN = {"", "log-mel", "log-magnitude", "pocketsphinx", "resemblyzer", "ge2e"}  # shipped with this package or its needs
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def unpinned_models(config: Config) -> Iterator[str]:
+    """A line for each hub id without a commit: where it stands, and what to write."""
+    for name, section in config.features.items():
+        yield from _check(f"features.{name}.encoder", section.encoder, section.revision, f"features.{name}.revision")
+    evaluation = config.evaluation
+    yield from _check("evaluation.asr", evaluation.asr, evaluation.asr_revision, "evaluation.asr_revision")
+    for key in ("verifier", "second_verifier"):
+        yield from _check(f"evaluation.{key}", getattr(evaluation, key), "", "")
+    for name, experiment in config.experiments.items():
+        yield from _check(f"experiments.{name}.voice_encoder", getattr(experiment, "voice_encoder", ""), "", "")
+        for stage in experiment.stages:
+            spec = getattr(getattr(experiment, stage, None), "speaker_encoder", "")
+            yield from _check(f"experiments.{name}.{stage}.speaker_encoder", spec, "", "")
+
+
+def check_pins(config: Config) -> list[str]:
+    """`unpinned_models`, to be warned of; where the study says ``strict: true``, an error."""
+    found = list(unpinned_models(config))
+    if found and config.strict:
+        raise BowerbirdError("strict: " + "\n        ".join(found))
+    return found
+
+
+def _check(where: str, spec: str, revision: str, key: str) -> Iterator[str]:
+    spec = spec.removeprefix(PHONETIC).removeprefix(VOICE_PRINT)
+    if spec in _OWN or spec.startswith(("bundled:", "/", ".", "~")) or Path(spec).exists():
+        return
+    if not key:
+        yield (f"{where}: {spec}: a hub id that cannot be pinned here; fetch it at a commit "
+               f"(hf download {spec} --revision COMMIT --local-dir FOLDER) and give the folder")  # fmt: skip
+    elif not _COMMIT.fullmatch(revision):
+        said = f"{revision!r} is a name, which can be moved" if revision else "a hub id without a commit"
+        yield f"{where}: {spec}: {said}; set {key} to the commit's 40 digits"
