@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -38,7 +39,7 @@ def test_kill_9_leaves_no_half_artifact_and_the_next_run_is_right(stage, rule: s
     orphans = {finding.path for finding in check_run(run_of(job)) if finding.state == "orphan"}
     assert {path for path in left if not {"checkpoints", "tensorboard"} & set(Path(path).parts)} <= orphans
     for path in job.litter():  # what workflow/run removes before it starts
-        path.unlink() if path.is_file() else None
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     code, errors = job.run()
     assert code == 0, errors
     assert job.written() == expected
