@@ -358,7 +358,7 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     except OSError as error:
         raise BowerbirdError(f"{path}: cannot be read ({error.strerror})") from error
     try:
-        loaded = yaml.load(text, _UniqueKeyLoader)
+        loaded = yaml.load(text, _UniqueKeyLoader)  # a SafeLoader: plain values only
     except BowerbirdError as error:
         raise BowerbirdError(f"{path}: {error}") from None
     except yaml.YAMLError as error:

@@ -18,8 +18,8 @@ from bowerbird.codebook import (
     lookup_units,
     quantize,
     summarise_units,
-    usage_facts,
 )
+from bowerbird.codebook.usage import usage_facts
 from bowerbird.config import CodebookConfig
 from bowerbird.tables import Shards, read_identity, read_table
 from fixtures import CPU, tiny_corpus, write_corpus

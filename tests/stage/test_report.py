@@ -17,10 +17,10 @@ from bowerbird.config import ReportConfig, dump_config, load_config, parse_confi
 from bowerbird.report import write_report
 from bowerbird.report.anchors import check_anchors
 from bowerbird.report.formats import duration, number, size, slug
-from bowerbird.report.kinship import Verifier
 from bowerbird.report.listening import choose_trials
 from bowerbird.report.run import Run
 from bowerbird.report.scores import METRICS, Definition, describe_system, gather_scores
+from bowerbird.report.verifiers import Verifier
 from bowerbird.tables import read_table, write_table
 from report_fixture import EVIL, IDENTITY, fake_run
 

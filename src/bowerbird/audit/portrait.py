@@ -149,6 +149,7 @@ def _probe_speakers(kinship: Kinship, frames: Frames, facts: dict[str, str]) -> 
 # ------------------------------------------------------------------------------------------------------------ codebook
 def _codebook(portrait: Portrait, kinship: Kinship, frame: str, count: int) -> None:
     from bowerbird.codebook import Codebook
+    from bowerbird.codebook.usage import perplexity
 
     assert kinship.config is not None
     section = kinship.config.codebook[portrait.name]
@@ -158,10 +159,7 @@ def _codebook(portrait: Portrait, kinship: Kinship, frame: str, count: int) -> N
     sample = units.sample(10 * POOL)
     values = sample.values.astype(np.int64)
     used = np.bincount(values, minlength=codes)
-    share = used[used > 0] / used.sum()
-    facts["codes"] = (
-        f"{codes}, {int((used == 0).sum())} dead; perplexity {float(np.exp(-(share * np.log(share)).sum())):.1f}"
-    )
+    facts["codes"] = f"{codes}, {(used == 0).sum()} dead; perplexity {perplexity(used):.1f}"
     spread = measure_spread(book.centroids)
     facts["rank"] = f"{spread.effective_rank:.1f} of {book.centroids.shape[1]} dimensions in effect; {spread.dead} dead"
     near = book.centroids / np.maximum(np.linalg.norm(book.centroids, axis=1, keepdims=True), 1.0e-12)

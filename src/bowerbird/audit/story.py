@@ -173,9 +173,10 @@ def _array_numbers(path: Path) -> dict[str, str]:
     if array.ndim == 2:
         return found  # features and pairs: the portrait of the variant has their numbers
     if array.dtype == np.uint16:
+        from bowerbird.codebook.usage import perplexity  # brings torch
+
         counts = np.bincount(array)
-        chance = counts[counts > 0] / len(array)
-        found["codes"] = f"{len(chance)} used, perplexity {float(np.exp(-(chance * np.log(chance)).sum())):.1f}"
+        found["codes"] = f"{(counts > 0).sum()} used, perplexity {perplexity(counts):.1f}"
     else:
         found["values"] = f"range {rows.min():.4g} to {rows.max():.4g}, RMS {np.sqrt((rows**2).mean()):.4g}"
     return found

@@ -11,8 +11,8 @@ import pandas as pd
 
 from bowerbird.report.anchors import Order, check_anchors
 from bowerbird.report.formats import NONE, slug
-from bowerbird.report.kinship import Verifier, name_verifiers
 from bowerbird.report.run import Run
+from bowerbird.report.verifiers import Verifier, name_verifiers
 from bowerbird.tables import read_table
 
 

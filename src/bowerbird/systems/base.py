@@ -184,3 +184,15 @@ class TrainingStage(ABC):
     @abstractmethod
     def architecture(self) -> dict[str, Any]:
         """What is needed to build ``exported`` again, as JSON values: the content of ``config.json``."""
+
+
+def adamw(module: nn.Module, options: Any) -> torch.optim.AdamW:
+    """AdamW over a module's parameters as a stage's options say."""
+    betas = (options.beta1, options.beta2)
+    return torch.optim.AdamW(module.parameters(), options.learning_rate, betas, weight_decay=options.weight_decay)
+
+
+def warmed_up_rate(options: Any, step: int) -> float:
+    """`learning_rate` after a linear rise over `lr_warmup` steps, times `lr_decay` each `lr_decay_steps`."""
+    rise = min(1.0, step / options.lr_warmup) if options.lr_warmup else 1.0
+    return options.learning_rate * rise * options.lr_decay ** (step // options.lr_decay_steps)

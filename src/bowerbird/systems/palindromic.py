@@ -34,7 +34,17 @@ from bowerbird.config import bundled
 from bowerbird.encoders.speaker import load_speaker_judge
 from bowerbird.experiments import ConverterStage, RevocoderStage
 from bowerbird.nn.transformer import Transformer
-from bowerbird.systems.base import Batch, Conversion, DataNeeds, StageInputs, System, TrainingStage, Utterance
+from bowerbird.systems.base import (
+    Batch,
+    Conversion,
+    DataNeeds,
+    StageInputs,
+    System,
+    TrainingStage,
+    Utterance,
+    adamw,
+    warmed_up_rate,
+)
 from bowerbird.systems.vocoder import Vocoder, VocoderTraining, load_vocoder, load_weights, read_model_config
 
 FRAMES_PER_SECOND = 50
@@ -151,14 +161,7 @@ class ConverterTraining(TrainingStage):
         if options.speaker_weight:
             self.speaker_loss = SpeakerLoss(load_speaker_judge(options.speaker_encoder), options.hidden_weight)
             self.modules |= {"vocoder": self.vocoder, "speaker_loss": self.speaker_loss}
-        self.optimizers = {
-            "converter": torch.optim.AdamW(
-                self.converter.parameters(),
-                lr=options.learning_rate,
-                betas=(options.beta1, options.beta2),
-                weight_decay=options.weight_decay,
-            )
-        }
+        self.optimizers = {"converter": adamw(self.converter, options)}
 
     @classmethod
     def data_needs(cls, options: ConverterStage) -> DataNeeds:
@@ -183,9 +186,7 @@ class ConverterTraining(TrainingStage):
         return ("converter",)
 
     def learning_rate(self, step: int) -> float:
-        options = self.options
-        rise = min(1.0, step / options.lr_warmup) if options.lr_warmup else 1.0
-        return options.learning_rate * rise * options.lr_decay ** (step // options.lr_decay_steps)
+        return warmed_up_rate(self.options, step)
 
     def speaker_weight(self, step: int) -> float:
         """lambda_spk at ``step``: 0 up to `speaker_from`, then rising over `speaker_warmup` steps."""

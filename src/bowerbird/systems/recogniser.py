@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bowerbird.nn.conformer import ConformerCtc, ctc_loss, greedy
 from bowerbird.stages import PpgStage
-from bowerbird.systems.base import Batch, DataNeeds, StageInputs, TrainingStage
+from bowerbird.systems.base import Batch, DataNeeds, StageInputs, TrainingStage, adamw, warmed_up_rate
 
 SIZES = ("width", "layers", "heads", "feedforward", "kernel", "channels", "dropout")
 
@@ -28,14 +28,7 @@ class PpgTraining(TrainingStage):
         self.options, self.symbols = options, inputs.symbols
         self.model = ConformerCtc(len(self.symbols), **{name: getattr(options, name) for name in SIZES})
         self.modules = {"model": self.model}
-        self.optimizers = {
-            "model": torch.optim.AdamW(
-                self.model.parameters(),
-                lr=options.learning_rate,
-                betas=(options.beta1, options.beta2),
-                weight_decay=options.weight_decay,
-            )
-        }
+        self.optimizers = {"model": adamw(self.model, options)}
 
     @classmethod
     def data_needs(cls, options: PpgStage) -> DataNeeds:
@@ -49,9 +42,7 @@ class PpgTraining(TrainingStage):
         return ("model",)
 
     def learning_rate(self, step: int) -> float:
-        options = self.options
-        rise = min(1.0, step / options.lr_warmup) if options.lr_warmup else 1.0
-        return options.learning_rate * rise * options.lr_decay ** (step // options.lr_decay_steps)
+        return warmed_up_rate(self.options, step)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logarithms of probabilities ``(batch, T, symbols + 1)``, and frames ``(batch,)``."""

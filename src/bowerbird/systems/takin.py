@@ -43,7 +43,17 @@ from bowerbird.nn.flow import flow_loss, guided, on_path, sample
 from bowerbird.nn.rvq import Quantized, ResidualQuantizer
 from bowerbird.nn.timbre import ContextTimbre, TimbreMemory
 from bowerbird.nn.unet import UNet
-from bowerbird.systems.base import Batch, Conversion, DataNeeds, StageInputs, System, TrainingStage, Utterance
+from bowerbird.systems.base import (
+    Batch,
+    Conversion,
+    DataNeeds,
+    StageInputs,
+    System,
+    TrainingStage,
+    Utterance,
+    adamw,
+    warmed_up_rate,
+)
 from bowerbird.systems.recogniser import PpgTraining
 from bowerbird.systems.vocoder import (
     PublishedVocoder,
@@ -272,14 +282,7 @@ class FlowTraining(TrainingStage):
         if options.start_from:
             self._start_from(Path(bundled(options.start_from)))
         self.modules = {"model": self.model}
-        self.optimizers = {
-            "model": torch.optim.AdamW(
-                self.model.parameters(),
-                lr=options.learning_rate,
-                betas=(options.beta1, options.beta2),
-                weight_decay=options.weight_decay,
-            )
-        }
+        self.optimizers = {"model": adamw(self.model, options)}
 
     @classmethod
     def data_needs(cls, options: FlowStage) -> DataNeeds:
@@ -305,9 +308,7 @@ class FlowTraining(TrainingStage):
         return ("model",)
 
     def learning_rate(self, step: int) -> float:
-        options = self.options
-        rise = min(1.0, step / options.lr_warmup) if options.lr_warmup else 1.0
-        return options.learning_rate * rise * options.lr_decay ** (step // options.lr_decay_steps)
+        return warmed_up_rate(self.options, step)
 
     def forward(self, batch: Batch) -> Prediction:
         """One point of each item's path. Its noise, its t, and whether its condition is dropped are drawn by item."""
@@ -395,7 +396,9 @@ class TakinVC(System):
 
     def __init__(self, model: Takin, vocoder: Vocoder, voice: SpeakerEncoder | None, experiment: Any) -> None:
         self.model, self.vocoder, self.voice, self.experiment = model.eval(), vocoder, voice, experiment
-        self.mel = load_spectral("log-mel" if vocoder.frame_rate == FRAMES_PER_SECOND else "log-mel-24k").to(vocoder.device)
+        self.mel = load_spectral("log-mel" if vocoder.frame_rate == FRAMES_PER_SECOND else "log-mel-24k").to(
+            vocoder.device
+        )
         self.prints: dict[tuple[str, ...], Tensor] = {}
 
     @classmethod

@@ -49,6 +49,7 @@ from bowerbird.systems.base import (
     System,
     TrainingStage,
     Utterance,
+    adamw,
 )
 from bowerbird.systems.published import MEL, WEIGHTS, is_published, load_bigvgan
 
@@ -242,15 +243,7 @@ class VocoderTraining(TrainingStage):
             "mel": self.mel,
             "stft": self.stft,
         }
-        self.optimizers = {
-            name: torch.optim.AdamW(
-                self.modules[name].parameters(),
-                lr=options.learning_rate,
-                betas=(options.beta1, options.beta2),
-                weight_decay=options.weight_decay,
-            )
-            for name in ("discriminators", "generator")
-        }
+        self.optimizers = {name: adamw(self.modules[name], options) for name in ("discriminators", "generator")}
         if options.start_from:
             self._start_from(Path(bundled(options.start_from)))
 
