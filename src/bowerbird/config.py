@@ -81,6 +81,7 @@ class CorpusConfig(Section):
 
 
 PHONETIC, VOICE_PRINT = "phonetic:", "voice-print:"  # before the name of an encoder of another kind
+SPECTROGRAMS = ("log-mel", "log-mel-24k", "log-magnitude")  # encoders that nothing is learned or downloaded for
 
 
 class FeaturesConfig(Section):
@@ -113,7 +114,7 @@ class FeaturesConfig(Section):
 
     @pydantic.model_validator(mode="after")
     def _spectrogram_has_no_layers(self) -> FeaturesConfig:
-        spectrogram = self.encoder in ("log-mel", "log-mel-24k", "log-magnitude")
+        spectrogram = self.encoder in SPECTROGRAMS
         if spectrogram and (self.layer or self.normalize_input or self.precision != "float32"):
             raise ValueError(
                 f"features.encoder: {self.encoder}: has no layers and is never normalised; set layer: 0, and leave "

@@ -7,21 +7,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bowerbird.artifacts import BowerbirdError
-from bowerbird.config import PHONETIC, VOICE_PRINT, Config
+from bowerbird.config import PHONETIC, SPECTROGRAMS, VOICE_PRINT, Config
+from bowerbird.references import TRAINED
 
-_OWN = {"", "log-mel", "log-magnitude", "pocketsphinx", "resemblyzer", "ge2e"}  # shipped with this package or its needs
+_OWN = {"", "pocketsphinx", "resemblyzer", "ge2e", *SPECTROGRAMS}  # shipped with this package or its needs
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def unpinned_models(config: Config) -> Iterator[str]:
     """A line for each hub id without a commit: where it stands, and what to write."""
     for name, section in config.features.items():
-        yield from _check(f"features.{name}.encoder", section.encoder, section.revision, f"features.{name}.revision")
+        yield from _check(
+            f"features.{name}.encoder", section.encoder, section.revision, _set(f"features.{name}.revision")
+        )
     evaluation = config.evaluation
-    yield from _check("evaluation.asr", evaluation.asr, evaluation.asr_revision, "evaluation.asr_revision")
+    yield from _check("evaluation.asr", evaluation.asr, evaluation.asr_revision, _set("evaluation.asr_revision"))
     for key in ("verifier", "second_verifier"):
         yield from _check(f"evaluation.{key}", getattr(evaluation, key), "", "")
     for name, experiment in config.experiments.items():
+        spec, _, commit = getattr(experiment, "published", "").partition("@")
+        yield from _check(f"experiments.{name}.published", spec, commit, f"write {spec}@COMMIT, all 40 digits")
         yield from _check(f"experiments.{name}.voice_encoder", getattr(experiment, "voice_encoder", ""), "", "")
         for stage in experiment.stages:
             spec = getattr(getattr(experiment, stage, None), "speaker_encoder", "")
@@ -36,13 +41,20 @@ def check_pins(config: Config) -> list[str]:
     return found
 
 
-def _check(where: str, spec: str, revision: str, key: str) -> Iterator[str]:
+def _set(key: str) -> str:
+    """What to do about a key that holds a commit."""
+    return f"set {key} to the commit's 40 digits"
+
+
+def _check(where: str, spec: str, revision: str, hint: str) -> Iterator[str]:
+    if spec.startswith(TRAINED):
+        return  # by this study
     spec = spec.removeprefix(PHONETIC).removeprefix(VOICE_PRINT)
     if spec in _OWN or spec.startswith(("bundled:", "/", ".", "~")) or Path(spec).exists():
         return
-    if not key:
+    if not hint:
         yield (f"{where}: {spec}: a hub id that cannot be pinned here; fetch it at a commit "
                f"(hf download {spec} --revision COMMIT --local-dir FOLDER) and give the folder")  # fmt: skip
     elif not _COMMIT.fullmatch(revision):
         said = f"{revision!r} is a name, which can be moved" if revision else "a hub id without a commit"
-        yield f"{where}: {spec}: {said}; set {key} to the commit's 40 digits"
+        yield f"{where}: {spec}: {said}; {hint}"
