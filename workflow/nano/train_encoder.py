@@ -108,8 +108,18 @@ def frame_pitch(pitch: np.ndarray, offset: float, speed: float, frames: int) -> 
     return np.where(places < len(pitch), pitch[np.minimum(places, len(pitch) - 1)] * speed, 0).astype(np.float32)
 
 
+def colour(wave: np.ndarray, rng: np.random.Generator, most_db: float = 6.0) -> np.ndarray:
+    """Another microphone: a smooth random gain over frequency, ``(samples,)`` to ``(samples,)``; half of all crops stay as they are."""
+    if rng.uniform() < 0.5:
+        return wave
+    spectrum = np.fft.rfft(wave)
+    points = rng.uniform(-most_db, most_db, 7)
+    gain_db = np.interp(np.sqrt(np.linspace(0, 1, len(spectrum))), np.linspace(0, 1, len(points)), points)
+    return np.fft.irfft(spectrum * 10 ** (gain_db / 20), len(wave)).astype(np.float32)
+
+
 def crop(utterance: Utterance, seconds: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A random crop, played faster or slower (pitch, formants and tempo together), at a random level.
+    """A random crop, played faster or slower (pitch, formants and tempo together), coloured, at a random level.
 
     Samples, labels of frames, pitch of frames.
     """
@@ -119,6 +129,7 @@ def crop(utterance: Utterance, seconds: float, rng: np.random.Generator) -> tupl
     start = int(rng.integers(0, max(1, len(utterance.wave) - needed)))
     wave = utterance.wave[start : start + needed].astype(np.float32) / 32768
     wave = soxr.resample(wave, RATE * speed, RATE, quality="QQ")
+    wave = colour(wave, rng)
     peak = np.abs(wave).max() + 1e-4
     wave = wave * (0.7 / peak) * 10 ** (rng.uniform(-18, 0) / 20)
     wave = np.pad(wave, (0, max(0, length - len(wave))))[:length]
@@ -216,7 +227,7 @@ def contrastive_loss(features: Tensor, labels: Tensor, temperature: float = 0.1,
     return -((log_prob * positive).sum(1)[has] / positive.sum(1)[has]).mean()
 
 
-WEIGHTS = {"phone_top": 0.5, "phone": 1.0, "contrast": 0.7, "mel": 4.0, "pitch": 0.4}
+WEIGHTS = {"phone_top": 0.5, "phone": 1.0, "contrast": 1.0, "mel": 4.0, "pitch": 0.4}
 
 
 def make_batch(pools: list[list[Utterance]], size: int, seconds: float, rng: np.random.Generator) -> tuple[Tensor, ...]:
@@ -228,6 +239,13 @@ def make_batch(pools: list[list[Utterance]], size: int, seconds: float, rng: np.
     noisy = clean + torch.from_numpy(rng.standard_normal(clean.shape, np.float32)) * level * 10 ** (-snr / 20)
     labels, pitch = (torch.from_numpy(np.stack([item[n] for item in items])) for n in (1, 2))
     return noisy, clean, labels, pitch
+
+
+def start_from(model: Teacher, assets: Path) -> None:
+    """Take the weights of ``nano-encoder`` and ``nano-phones`` in ``assets``; the heads that were not exported start anew."""
+    weights = {name: value.float() for name, value in load_file(assets / "nano-encoder" / "model.safetensors").items()}
+    model.encoder.load_state_dict(weights)
+    model.phones.load_state_dict(load_file(assets / "nano-phones" / "model.safetensors"))
 
 
 def export(model: Teacher, assets: Path, facts: dict) -> None:
@@ -255,6 +273,7 @@ def main() -> None:
     parser.add_argument(
         "--checkpoint", type=Path, default=Path("nano-encoder.safetensors"), help="weights to go on from, if there"
     )
+    parser.add_argument("--start-from", type=Path, help="folder with nano-encoder/ and nano-phones/ to train on")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument(
         "--minutes", type=float, default=1e9, help="the schedule ends at this wall time, if steps do not first"
@@ -271,6 +290,9 @@ def main() -> None:
     if options.checkpoint.exists():
         model.load_state_dict(load_file(options.checkpoint), strict=False)
         print(f"weights of {options.checkpoint}", flush=True)
+    elif options.start_from:
+        start_from(model, options.start_from)
+        print(f"weights of {options.start_from}", flush=True)
     parameters = sum(p.numel() for p in model.encoder.parameters())
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.02)
     speech: list[dict[str, Utterance]] = [{} for _ in options.speech]
