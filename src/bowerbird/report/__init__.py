@@ -25,7 +25,7 @@ from bowerbird.report.questionnaire import write_test
 from bowerbird.report.run import Run
 from bowerbird.report.scores import gather_scores
 
-VERSION = 4
+VERSION = 5
 HERE = Path(__file__).parent
 TEST = "listening.html"
 MARKER = "files of a bowerbird report; they are replaced when it is written again\n"

@@ -233,7 +233,7 @@ def gather_scores(run: Run, data: Path) -> Scores:
         cells=cells,
         definitions=definitions,
         absent=[m for m in METRICS.values() if m.headline and m not in metrics],
-        notes=_notes(summary),
+        notes=_notes(summary, metrics),
         differences=_differences(run, systems),
         downloads=downloads,
         parts=_parts(run, systems),
@@ -361,11 +361,21 @@ def _definition(metric: Metric, summary: pd.DataFrame) -> Definition:
     return Definition(metric, *values)
 
 
-def _notes(summary: pd.DataFrame) -> list[str]:
-    """What the notes of all rows say, each part once, the commonest first; reasons of single cells stay with them."""
-    parts = [part.strip() for note in summary["note"] if note for part in str(note).split(";")]
-    counts = pd.Series([p for p in parts if p and "trials without a value" not in p], dtype=object).value_counts()
-    return [str(part) for part in counts.index[:4]]
+def _notes(summary: pd.DataFrame, metrics: list[Metric]) -> list[str]:
+    """What the notes of all rows say, each part once, the commonest first, with the metrics it holds for unless it holds for all.
+
+    Reasons of single cells stay with them.
+    """
+    said = summary.loc[summary["note"].fillna("") != "", ["metric", "note"]]
+    parts = said.assign(note=said["note"].str.split(";")).explode("note")
+    parts["note"] = parts["note"].str.strip()
+    parts = parts[(parts["note"] != "") & ~parts["note"].str.contains("trials without a value")]
+    notes = []
+    for part in parts["note"].value_counts().index[:4]:
+        of = set(parts.loc[parts["note"] == part, "metric"])
+        names = [] if of == set(summary["metric"]) else [m.heading for m in metrics if m.headline and m.name in of]
+        notes.append(f"{part} ({', '.join(names)})" if names else str(part))
+    return notes
 
 
 def _differences(run: Run, systems: list[System]) -> list[dict[str, Any]]:
