@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--preset", required=True, help="the study it comes from, for the card")
     parser.add_argument("--speech", required=True, help="what it was trained on, and under which licence, for the card")
+    parser.add_argument("--before", default="", help="what the model had learned before this run, for the card")
     options = parser.parse_args()
     config = json.loads((options.model / "config.json").read_text(encoding="utf-8"))
     with safe_open(options.model / "model.safetensors", "pt") as file:
@@ -71,6 +72,8 @@ def card(options: argparse.Namespace, config: dict[str, Any], weights: dict[str,
         ("features", f"layer {features.get('layer')}, encoder's weights {str(features.get('weights_sha256'))[:16]}"),
         ("trained on", options.speech),
         ("steps", f"{params['steps']} of {params['batch_size']} crops of {params['segment_frames'] * 0.02:.2f} s"),
+        *([("went on from", params["start_from"])] if params.get("start_from") else []),
+        *([("before", options.before)] if options.before else []),
         ("trained with", f"{record['device']}, {record['dtype']}, commit {record['git_revision']}"),
         *([("seconds", f"{record['seconds']:.0f}")] if record.get("steps_per_second") else []),  # else: of a resumed run
         *((title, params[key]) for key, title in SHOWN.items() if key in params),

@@ -73,8 +73,8 @@ def align(decoder: Decoder, samples: np.ndarray, text: str) -> list[tuple[str, f
 
 
 def open_aligner() -> Decoder:
-    """A decoder without language model that gives up late."""
-    return Decoder(samprate=16000, loglevel="FATAL", lm=None, beam=1e-100, pbeam=1e-100, wbeam=1e-80, maxhmmpf=-1)
+    """A decoder without language model. Its beams stay as they come: with wider ones the pass over phones fails more often, not less."""
+    return Decoder(samprate=16000, loglevel="FATAL", lm=None)
 
 
 def align_in_pieces(samples: np.ndarray, text: str, words: int = 4) -> list[tuple[str, float, float]]:
@@ -109,6 +109,16 @@ def align_in_pieces(samples: np.ndarray, text: str, words: int = 4) -> list[tupl
     return times
 
 
+def align_speech(samples: np.ndarray, text: str) -> list[tuple[str, float, float]]:
+    """Phones of plain words as `align` gives them: whole if that goes, otherwise in pieces; raises RuntimeError where it does not."""
+    try:
+        aligner = open_aligner()
+        learn_words(aligner, text)
+        return align(aligner, samples, text)
+    except RuntimeError:
+        return align_in_pieces(samples, text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, required=True, help="folder with utterances.tsv and the audio it lists")
@@ -132,12 +142,7 @@ def main() -> None:
         samples = soundfile.read(options.corpus / row["path"], dtype="int16")[0]
         text = plain_words(row["text"] or heard.get(row["utt_id"], "")) or recognise(recogniser, samples)
         try:
-            aligner = open_aligner()
-            learn_words(aligner, text)
-            try:
-                phones = align(aligner, samples, text)
-            except RuntimeError:
-                phones = align_in_pieces(samples, text)
+            phones = align_speech(samples, text)
         except RuntimeError as error:
             failed += 1
             print(f"{row['utt_id']}: not aligned ({error})", flush=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def main() -> None:
             continue
         wave, rate = soundfile.read(options.librispeech_mini / row["path"], dtype="int16")
         places = cuts(wave, rate, options.pieces)
-        for piece, (start, stop) in enumerate(zip(places, places[1:], strict=False)):
+        for piece, (start, stop) in enumerate(itertools.pairwise(places)):
             soundfile.write(options.output / f"{name}-{piece}.flac", wave[start:stop], rate)
             rows.append((f"{name}-{piece}", row["speaker"], f"{name}-{piece}.flac", split))
     for label in sorted(options.synthetic.glob("k*.json")):

@@ -31,8 +31,7 @@ import soundfile
 import torch
 import torch.nn.functional as F
 import torchaudio
-from label_speech import align
-from pocketsphinx import Decoder
+from label_speech import align_speech, plain_words
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import WavLMModel
@@ -71,13 +70,13 @@ def load_corpus(root: Path, cache: Path | None) -> list[Utterance]:
     utterances = []
     for row in rows:
         samples = soundfile.read(root / row["path"], dtype="int16")[0]
-        text = " ".join("".join(c for c in row["text"].lower() if c.isalpha() or c in " '").split())
+        text = plain_words(row["text"])
         stored = cache / f"{row['utt_id']}.json" if cache else None
         if stored and stored.exists():
             times = json.loads(stored.read_text())
         else:
             try:
-                times = align(Decoder(samprate=RATE, loglevel="FATAL", lm=None), samples, text)
+                times = align_speech(samples, text)
             except RuntimeError:  # a word without pronunciation, or speech that does not fit
                 times = []
             if stored:
@@ -97,7 +96,7 @@ def phones_of_frames(times: list[tuple[str, float, float]], frames: int) -> list
     for phone, start, end in times:
         first, last = ((second * RATE - WINDOW / 2) / HOP for second in (start, end))
         for frame in range(max(0, int(np.ceil(first))), min(frames, int(np.ceil(last)))):
-            phones[frame] = None if phone == "SIL" else phone
+            phones[frame] = None if phone in ("SIL", "?") else phone
     return phones
 
 
