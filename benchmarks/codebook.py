@@ -13,9 +13,9 @@ import time
 
 import numpy as np
 
-from bowerbird.codebook import fit_kmeans
-from bowerbird.config import CodebookConfig
-from bowerbird.nn.neighbours import Pool
+from bowerbird.config.sections.codebook import CodebookConfig
+from bowerbird.nn.nearest import Pool
+from bowerbird.stages.codebook.kmeans import fit_kmeans
 
 
 def main() -> None:
@@ -73,8 +73,11 @@ def methods(options: argparse.Namespace) -> dict:
 def judge(frames: np.ndarray, centroids: np.ndarray) -> tuple[float, int]:
     """Inertia and number of empty clusters by exact assignment."""
     codes = Pool(centroids, "euclidean").best(frames)
-    inertia = sum(float(((part - centroids[codes[start : start + len(part)]]) ** 2).sum(dtype=np.float64))
-                  for start in range(0, len(frames), 8192) for part in [frames[start : start + 8192]])
+    inertia = sum(
+        float(((part - centroids[codes[start : start + len(part)]]) ** 2).sum(dtype=np.float64))
+        for start in range(0, len(frames), 8192)
+        for part in [frames[start : start + 8192]]
+    )
     return inertia, len(centroids) - len(np.unique(codes))
 
 

@@ -6,7 +6,7 @@
 Prints seconds of speech a second, the ratio to one by one, and the largest difference of any value from one by one
 (after rounding to float16 as on disk, whose step is 2.0e-03 for values of 2 to 4 and 3.9e-03 for those of 4 to 8).
 `transformers, padded` pads a batch with zeros, gives the model an attention mask, runs all layers and takes
-`hidden_states[layer]`: with a front end of group normalisation (base models) its features depend on the batch. Such a
+`hidden_states[layer]`: with a front end of group normalization (base models) its features depend on the batch. Such a
 model is made where `--shape base` is given; its weights are random, which changes no time.
 """
 
@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from bowerbird.audio import SAMPLE_RATE
-from bowerbird.config import FeaturesConfig
-from bowerbird.encoders.selfsupervised import FeatureExtractor
+from bowerbird.config.sections.features import FeaturesConfig
+from bowerbird.encoders.extractors import FeatureExtractor
 
 Features = list[np.ndarray]
 
@@ -105,7 +105,7 @@ def by_transformers(extractor: FeatureExtractor, options: argparse.Namespace, en
 
 
 def make_model(shape: str, folder: str) -> str:
-    """A random WavLM of base (group normalisation) or large (layer normalisation) shape, a third of the width."""
+    """A random WavLM of base (group normalization) or large (layer normalization) shape, a third of the width."""
     from transformers import WavLMConfig, WavLMModel
 
     large = shape == "large"

@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def measure(case: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Two steps of one case (the second is timed): all its updates, forward, backward and optimiser."""
+    """Two steps of one case (the second is timed): all its updates, forward, backward and optimizer."""
     import torch
 
     torch.manual_seed(0)
@@ -64,8 +64,12 @@ def measure(case: str, options: argparse.Namespace) -> dict[str, Any]:
                 optimizer = stage.optimizers[update]
                 optimizer.zero_grad(set_to_none=True)
                 stage.losses(update, batch, stage.forward(batch), step)["total"].backward()
-                touched |= {id(p) for group in optimizer.param_groups for p in group["params"]
-                            if p.grad is not None and p.grad.abs().sum() > 0}  # fmt: skip
+                touched |= {
+                    id(p)
+                    for group in optimizer.param_groups
+                    for p in group["params"]
+                    if p.grad is not None and p.grad.abs().sum() > 0
+                }
                 optimizer.step()
         if device.type == "cuda":
             torch.cuda.synchronize()
@@ -84,7 +88,7 @@ def measure(case: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def named_parameters(stage: Any) -> list[tuple[str, Any]]:
-    """Every parameter that an optimiser of the stage moves, by name."""
+    """Every parameter that an optimizer of the stage moves, by name."""
     moved = {id(p) for o in stage.optimizers.values() for group in o.param_groups for p in group["params"]}
     return [
         (f"{module}.{name}", p)
@@ -126,7 +130,7 @@ def write_model(folder: Path, module: Any, config: dict[str, Any]) -> Path:
 
 
 def vocoder_folder(folder: Path) -> Path:
-    from bowerbird.systems.vocoder import build_generator
+    from bowerbird.systems.vocoder.network import build_generator
 
     config = {"system": "vocoder", "generator": "hifigan", "input_dim": FEATURE_DIM}
     return write_model(folder / "vocoder", build_generator("hifigan", FEATURE_DIM), config)
@@ -134,9 +138,9 @@ def vocoder_folder(folder: Path) -> Path:
 
 def vocoder(folder: Path) -> Any:
     """kNN-VC's HiFi-GAN with its discriminators."""
-    from bowerbird.experiments import VocoderStage
+    from bowerbird.config.systems.vocoder import VocoderStage
     from bowerbird.systems.base import StageInputs
-    from bowerbird.systems.vocoder import VocoderTraining
+    from bowerbird.systems.vocoder.training import VocoderTraining
 
     return VocoderTraining.build(VocoderStage(), StageInputs(FEATURE_DIM))
 
@@ -145,10 +149,10 @@ def palindromic_converter(folder: Path) -> Any:
     """The Transformer, its speaker loss through the frozen HiFi-GAN and ECAPA-TDNN."""
     from torch import nn
 
-    from bowerbird.experiments import ConverterStage
+    from bowerbird.config.systems.palindromic import ConverterStage
     from bowerbird.nn.ecapa import EcapaTdnn
     from bowerbird.systems.base import StageInputs
-    from bowerbird.systems.palindromic import ConverterTraining, SpeakerLoss
+    from bowerbird.systems.palindromic.training import ConverterTraining, SpeakerLoss
 
     options = ConverterStage()
     stage = ConverterTraining.build(options, StageInputs(FEATURE_DIM, models={"vocoder": vocoder_folder(folder)}))
@@ -160,9 +164,10 @@ def palindromic_converter(folder: Path) -> Any:
 
 def palindromic_revocoder(folder: Path) -> Any:
     """A HiFi-GAN on what the frozen converter makes."""
-    from bowerbird.experiments import RevocoderStage
+    from bowerbird.config.systems.palindromic import RevocoderStage
     from bowerbird.systems.base import StageInputs
-    from bowerbird.systems.palindromic import RevocoderTraining, build_converter
+    from bowerbird.systems.palindromic.network import build_converter
+    from bowerbird.systems.palindromic.training import RevocoderTraining
 
     names = {"layers": 6, "heads": 16, "width": 1024, "feedforward": 4096, "dropout": 0.1, "conditioning": "concat"}
     config = {"system": "palindromic", "feature_dim": FEATURE_DIM, **names}
@@ -175,9 +180,9 @@ def qrvc_resynthesis(folder: Path) -> Any:
     import torch
     from safetensors.torch import save_file
 
-    from bowerbird.experiments import ResynthesisStage
+    from bowerbird.config.systems.qrvc import ResynthesisStage
     from bowerbird.systems.base import StageInputs
-    from bowerbird.systems.qrvc import ResynthesisTraining
+    from bowerbird.systems.qrvc.training import ResynthesisTraining
 
     codebook = folder / "centroids.safetensors"
     save_file({"centroids": torch.randn(1024, FEATURE_DIM)}, codebook)

@@ -55,12 +55,12 @@ def compare(pool_frames: int, dim: int, options: argparse.Namespace) -> None:
 
 
 def build_methods(pool, options: argparse.Namespace) -> dict[str, Callable]:
-    """Search functions ``queries -> indices``; preparing the pool is not timed, normalising the queries is."""
+    """Search functions ``queries -> indices``; preparing the pool is not timed, normalizing the queries is."""
     import faiss
     import numpy as np
     import torch
 
-    from bowerbird.nn.neighbours import Pool
+    from bowerbird.nn.nearest import Pool
 
     torch.set_num_threads(options.threads)
     faiss.omp_set_num_threads(options.threads)
@@ -70,20 +70,20 @@ def build_methods(pool, options: argparse.Namespace) -> dict[str, Callable]:
     index.add(unit)
     keys, prepared = torch.from_numpy(unit).to(options.device), Pool(pool, "cosine", options.device)
 
-    def normalised(queries):
+    def normalized(queries):
         wide = queries.astype(np.float32)
         faiss.normalize_L2(wide)
         return wide
 
     def by_torch(queries):
-        scores = torch.from_numpy(normalised(queries)).to(options.device) @ keys.T
+        scores = torch.from_numpy(normalized(queries)).to(options.device) @ keys.T
         return scores.topk(options.k, dim=1).indices.cpu().numpy()
 
     def by_numpy(queries):
-        return np.argpartition(-(normalised(queries) @ unit.T), options.k, axis=1)[:, : options.k]
+        return np.argpartition(-(normalized(queries) @ unit.T), options.k, axis=1)[:, : options.k]
 
     return {
-        "faiss IndexFlatIP": lambda queries: index.search(normalised(queries), options.k)[1],
+        "faiss IndexFlatIP": lambda queries: index.search(normalized(queries), options.k)[1],
         "torch matmul + topk": by_torch,
         "numpy argpartition": by_numpy,
         "bowerbird (exact)": lambda queries: prepared.nearest(queries, options.k)[0],

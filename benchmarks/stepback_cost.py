@@ -11,7 +11,7 @@ to own speaker, is back at what preparation reached (times --slack), at least --
                setting), those with L_rec - 0.01 L_clf; each step has its own batch. Its GAN stage is left out.
     stepback   the dual flow with its amendment and the steps of robustness; the classifier hears spectra and stays as it is.
 
-Printed: optimiser steps (of the loop: a batch each), FLOPs (as torch.utils.flop_counter counts one step of each kind, times
+Printed: optimizer steps (of the loop: a batch each), FLOPs (as torch.utils.flop_counter counts one step of each kind, times
 their number) and seconds, of each recipe whole and after preparation, with the ratios. "reached" says whether the loss was.
 """
 
@@ -101,8 +101,8 @@ class Bench:
 
     def prepare(self, quiet: bool = False) -> Any:
         """Stage 1, common to both; its model folder, counts and loss."""
-        from bowerbird.experiments import PreparationStage
-        from bowerbird.systems.stepback import PreparationTraining
+        from bowerbird.config.systems.stepback import PreparationStage
+        from bowerbird.systems.stepback.training import PreparationTraining
 
         sizes = {key: getattr(self.options, key) for key in ("channels", "latent", "bank", "bank_channels")}
         stage = self.seeded(
@@ -117,7 +117,7 @@ class Bench:
     @staticmethod
     def load(folder: Path) -> Any:
         """The autoencoder in a model folder."""
-        from bowerbird.systems.stepback import load_autoencoder
+        from bowerbird.systems.stepback.network import load_autoencoder
 
         return load_autoencoder(folder)[0]
 
@@ -148,8 +148,8 @@ class Bench:
         return result
 
     def stepback(self, folder: Path) -> Any:
-        from bowerbird.experiments import ClassifierStage, DualFlowStage
-        from bowerbird.systems.stepback import ClassifierTraining, DualFlowTraining
+        from bowerbird.config.systems.stepback import ClassifierStage, DualFlowStage
+        from bowerbird.systems.stepback.training import ClassifierTraining, DualFlowTraining
 
         values = {"channels": self.options.channels, "dropout": 0.0, **self.common}
         classifier = self.seeded(ClassifierTraining, ClassifierStage(**values), self.inputs(preparation=folder))
@@ -160,7 +160,7 @@ class Bench:
         )
 
     def _adversarial(self, folder: Path) -> Any:
-        from bowerbird.experiments import DualFlowStage
+        from bowerbird.config.systems.stepback import DualFlowStage
 
         stage = self.seeded(adversarial_stage(), DualFlowStage(**self.common), self.inputs(preparation=folder))
         stage.ramp_steps = self.options.joint_steps
@@ -179,9 +179,9 @@ class Bench:
         """``count`` steps of a stage: their number, FLOPs and seconds. Batches are numbered on from ``begun``."""
         import torch
 
-        from bowerbird.config import TrainingConfig
-        from bowerbird.training.distributed import Processes
-        from bowerbird.training.loop import Trainer
+        from bowerbird.config.sections.training import TrainingConfig
+        from bowerbird.stages.training.distributed import Processes
+        from bowerbird.stages.training.loop import Trainer
 
         device = torch.device(self.options.device)
         trainer = Trainer(stage, stage.options, TrainingConfig(), None, [], Processes(0, 1, device), None, None)
@@ -248,7 +248,8 @@ def adversarial_stage() -> Any:
     from torch import nn
 
     from bowerbird.nn.multitarget import CENTRE, SPREAD, Classifier
-    from bowerbird.systems.stepback import SpectrogramTraining, load_autoencoder
+    from bowerbird.systems.stepback.network import load_autoencoder
+    from bowerbird.systems.stepback.training import SpectrogramTraining
 
     class LatentClassifier(nn.Module):
         """Who is heard in z: the classifier of spectra, on z put where it expects spectra."""
@@ -305,7 +306,7 @@ def read_demo() -> tuple[tuple[str, ...], list[Any], list[Any]]:
     import torch
 
     from bowerbird.audio import read_audio
-    from bowerbird.config import bundled
+    from bowerbird.config.paths import bundled
     from bowerbird.nn.mel import LogMel
 
     root = Path(bundled("bundled:demo"))

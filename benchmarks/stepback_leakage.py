@@ -32,15 +32,17 @@ from stepback_cost import save
 from torch import Tensor, nn
 
 from bowerbird.audio import read_audio
-from bowerbird.config import TrainingConfig, bundled
+from bowerbird.config.paths import bundled
+from bowerbird.config.sections.training import TrainingConfig
+from bowerbird.config.systems.stepback import ClassifierStage, DualFlowStage
 from bowerbird.encoders.speaker import embed_voices, load_speaker_judge
-from bowerbird.experiments import ClassifierStage, DualFlowStage
+from bowerbird.inspection.probes import probe
 from bowerbird.nn.mel import LogMel
+from bowerbird.stages.training.distributed import Processes
+from bowerbird.stages.training.loop import Trainer
 from bowerbird.systems.base import Batch, StageInputs
-from bowerbird.systems.leakage import probe
-from bowerbird.systems.stepback import Autoencoder, ClassifierTraining, DualFlowTraining, load_autoencoder
-from bowerbird.training.distributed import Processes
-from bowerbird.training.loop import Trainer
+from bowerbird.systems.stepback.network import Autoencoder, load_autoencoder
+from bowerbird.systems.stepback.training import ClassifierTraining, DualFlowTraining
 
 CROP = 80  # frames, 1.6 s
 LONGEST = 500  # frames of an utterance that are looked at
@@ -71,7 +73,8 @@ class Speech:
 
     @classmethod
     def of_run(cls, run: Path, speakers: int) -> Speech:
-        from bowerbird.tables import Shards, read_table
+        from bowerbird.artifacts.shards import Shards
+        from bowerbird.artifacts.tables import read_table
 
         speech = cls()
         mels = Shards(sorted((run / "features" / "mel").glob("shard-????.npy")))
@@ -122,7 +125,9 @@ class Bench:
     def batch(self, step: int) -> Batch:
         """Random crops; the same ones at the same step of every training."""
         generator = torch.Generator().manual_seed(1000003 * self.seed + step)
-        chosen = [self.names[n] for n in torch.randint(len(self.names), (self.options.batch_size,), generator=generator)]
+        chosen = [
+            self.names[n] for n in torch.randint(len(self.names), (self.options.batch_size,), generator=generator)
+        ]
         crops = []
         for name in chosen:
             x = self.speech.spectra[name]
@@ -151,10 +156,17 @@ class Bench:
         """Stage 3, the steps it took, and whether its reconstruction came back to ``target``."""
         ramp = self.options.steps // 4
         options = DualFlowStage(
-            amendment_weight=weight, margin=margin, decoder_rate=self.options.decoder_rate, robustness_every=0,
-            conversion_ramp=ramp, amendment_ramp=ramp, learning_rate=self.options.learning_rate, lr_decay=0.8,
-            lr_decay_steps=max(1, self.options.steps), **self.common,
-        )  # fmt: skip
+            amendment_weight=weight,
+            margin=margin,
+            decoder_rate=self.options.decoder_rate,
+            robustness_every=0,
+            conversion_ramp=ramp,
+            amendment_ramp=ramp,
+            learning_rate=self.options.learning_rate,
+            lr_decay=0.8,
+            lr_decay_steps=max(1, self.options.steps),
+            **self.common,
+        )
         models = {"preparation": self.options.preparation, "classifier": self.folder}
         torch.manual_seed(self.seed)
         stage = DualFlowTraining.build(options, StageInputs(80, models=models))
@@ -239,10 +251,15 @@ def main() -> None:
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
 
     def report(bench: Bench, name: str, steps: str, autoencoder: Autoencoder | None) -> None:
-        frame, chance = bench.leakage((lambda x: x) if autoencoder is None else lambda x: autoencoder.encoder(x[None])[0])
+        frame, chance = bench.leakage(
+            (lambda x: x) if autoencoder is None else lambda x: autoencoder.encoder(x[None])[0]
+        )
         loss, far = (bench.loss(autoencoder), bench.distance(autoencoder)) if autoencoder else (np.nan, np.nan)
         found[name].append((100 * frame, loss))
-        print(f"{bench.seed:>4} {name:<24}{steps:>6}{loss:>9.4f}{far:>10.4f}{100 * frame:>8.1f}{100 * chance:>8.1f}", flush=True)
+        print(
+            f"{bench.seed:>4} {name:<24}{steps:>6}{loss:>9.4f}{far:>10.4f}{100 * frame:>8.1f}{100 * chance:>8.1f}",
+            flush=True,
+        )
 
     for seed in range(options.seeds):
         bench = Bench(options, speech, seed)

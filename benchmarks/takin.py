@@ -16,12 +16,13 @@ import numpy as np
 import torch
 
 from bowerbird.audio import SAMPLE_RATE, read_audio
-from bowerbird.config import FeaturesConfig, bundled
+from bowerbird.config.paths import bundled
+from bowerbird.config.sections.features import FeaturesConfig
+from bowerbird.config.systems.takin import TakinExperiment
 from bowerbird.encoders.extractors import open_extractor
-from bowerbird.encoders.phonetic import PhoneticEncoder
+from bowerbird.encoders.extractors import PhoneticEncoder
 from bowerbird.encoders.speaker import load_verifier
-from bowerbird.experiments import TakinExperiment
-from bowerbird.systems import load_system
+from bowerbird.systems.load import load_system
 from bowerbird.systems.base import Utterance
 
 SPEAKERS = ("awb", "kal16", "rms", "slt")

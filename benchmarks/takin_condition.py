@@ -16,14 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bowerbird.artifacts.models import load_weights, read_model_config
 from bowerbird.audio import read_audio
-from bowerbird.config import FeaturesConfig, bundled
+from bowerbird.config.paths import bundled
+from bowerbird.config.sections.features import FeaturesConfig
 from bowerbird.encoders.extractors import open_extractor
-from bowerbird.encoders.phonetic import PhoneticEncoder
+from bowerbird.encoders.extractors import PhoneticEncoder
 from bowerbird.encoders.speaker import load_verifier
 from bowerbird.nn.mel import LogMel
-from bowerbird.systems.takin import Condition, Takin, normalise, same_length
-from bowerbird.systems.vocoder import load_weights, read_model_config
+from bowerbird.systems.takin.network import Condition, Takin, normalize, same_length
 
 TRIALS = (("awb", "slt", "rms"), ("slt", "awb", "kal16"), ("kal16", "rms", "awb"), ("rms", "kal16", "slt"))
 
@@ -39,10 +40,11 @@ def main() -> None:
     model.eval()
     features, phones, judge = open_extractor(FeaturesConfig()), PhoneticEncoder(), load_verifier("resemblyzer")
     heard = {
-        s: torch.cat([torch.from_numpy(read_audio(root / s / f"{s}_{n:03d}.ogg")) for n in (6, 7)]) for s, _, _ in TRIALS
+        s: torch.cat([torch.from_numpy(read_audio(root / s / f"{s}_{n:03d}.ogg")) for n in (6, 7)])
+        for s, _, _ in TRIALS
     }
     prints = {s: torch.from_numpy(judge.embed([wave])) for s, wave in heard.items()}
-    mels = {s: normalise(LogMel()(wave[None, :96_000])) for s, wave in heard.items()}
+    mels = {s: normalize(LogMel()(wave[None, :96_000])) for s, wave in heard.items()}
     with torch.inference_mode():
         shared_projection(model, mels, prints)
         moved: dict[str, list[float]] = {}

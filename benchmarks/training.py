@@ -3,7 +3,7 @@
     python benchmarks/training.py --generators vocos-nano hifigan-nano --batch-size 16 --segment-frames 32 --threads 1
     python benchmarks/training.py --generators hifigan --feature-dim 1024 --device cuda --precision bfloat16
 
-Batches are noise held in memory: what is timed is the step (generator, discriminators, losses, both optimisers), not
+Batches are noise held in memory: what is timed is the step (generator, discriminators, losses, both optimizers), not
 the reading of shards. The published loop differentiates the generator's adversarial loss with respect to the
 discriminators too, and throws that away; bowerbird's does not.
 """
@@ -52,12 +52,12 @@ def prepare(generator: str, losses: str, loop: str, options: argparse.Namespace)
     """One step as a function of its number, and the generator's number of parameters."""
     import torch
 
-    from bowerbird.config import TrainingConfig
-    from bowerbird.experiments import VocoderStage
+    from bowerbird.config.sections.training import TrainingConfig
+    from bowerbird.config.systems.vocoder import VocoderStage
+    from bowerbird.stages.training.distributed import Processes
+    from bowerbird.stages.training.loop import Trainer
     from bowerbird.systems.base import Batch, StageInputs
-    from bowerbird.systems.vocoder import VocoderTraining
-    from bowerbird.training.distributed import Processes
-    from bowerbird.training.loop import Trainer
+    from bowerbird.systems.vocoder.training import VocoderTraining
 
     torch.manual_seed(0)
     device = torch.device(options.device)

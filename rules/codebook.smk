@@ -46,7 +46,7 @@ rule assign_units:
         " --assignment {params.assignment} {RUNTIME} 2> >(tee {log} >&2)"
 
 
-rule summarise_units:
+rule summarize_units:
     input:
         manifest=str(PATHS.manifest),
         codebook=rules.fit_codebook.output.codebook,
@@ -58,7 +58,7 @@ rule summarise_units:
     params:
         version=stage_version("codebook"),
     shell:
-        "bowerbird summarise-units --manifest {input.manifest} --codebook {input.codebook} --units {input.units}"
+        "bowerbird summarize-units --manifest {input.manifest} --codebook {input.codebook} --units {input.units}"
         " --output {output} 2> >(tee {log} >&2)"
 
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from bowerbird.artifacts import BowerbirdError, write_text
-from bowerbird.cli import flags
-from bowerbird.config import bundled, dump_config, parse_config
-from bowerbird.experiments import conversion_params, stage_params
-from bowerbird.layout import Layout
-from bowerbird.pins import check_pins
-from bowerbird.versions import stage_version
+from bowerbird.artifacts.files import write_text
+from bowerbird.artifacts.versions import stage_version
+from bowerbird.cli.options import flags
+from bowerbird.config.loading import dump_config, parse_config
+from bowerbird.config.paths import Layout, bundled
+from bowerbird.config.revisions import check_pins
+from bowerbird.config.systems.base import conversion_params, stage_params
+from bowerbird.errors import BowerbirdError
 
 try:
     STUDY = parse_config(config)

@@ -67,7 +67,7 @@ rule score_trials:
         " {params.options} {RUNTIME} 2> >(tee {log} >&2)"
 
 
-rule summarise_scores:
+rule summarize_scores:
     input:
         scores=[
             PATHS.scores(name, family)
@@ -84,4 +84,4 @@ rule summarise_scores:
         options=flags(STUDY.evaluation, only=["bootstrap", "confidence", "seed"]),
         version=stage_version("evaluation"),
     shell:
-        "bowerbird summarise-scores --scores {input.scores} --output {output.summary} {params.options} 2> >(tee {log} >&2)"
+        "bowerbird summarize-scores --scores {input.scores} --output {output.summary} {params.options} 2> >(tee {log} >&2)"

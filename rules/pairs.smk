@@ -34,7 +34,7 @@ rule search_pairs:
         " --shard {wildcards.shard} {params.options} {RUNTIME} 2> >(tee {log} >&2)"
 
 
-rule summarise_pairs:
+rule summarize_pairs:
     input:
         manifest=str(PATHS.manifest),
         pairs=lambda w: PATHS.all_shards("pairs", w.pairs),
@@ -49,5 +49,5 @@ rule summarise_pairs:
         phonetic=PHONETIC,
         version=stage_version("pairs"),
     shell:
-        "bowerbird summarise-pairs --manifest {input.manifest} --pairs {input.pairs} --features {input.features}"
+        "bowerbird summarize-pairs --manifest {input.manifest} --pairs {input.pairs} --features {input.features}"
         " --units {input.units} --audio {input.audio} --phonetic {params.phonetic} --output {output} 2> >(tee {log} >&2)"

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bowerbird.artifacts import Identity, RunRecord
-from bowerbird.config import RuntimeConfig
-from bowerbird.tables import MANIFEST, ShardWriter, write_table
+from bowerbird.artifacts.identity import Identity, RunRecord
+from bowerbird.artifacts.shards import ShardWriter
+from bowerbird.artifacts.tables import MANIFEST, write_table
+from bowerbird.config.sections.runtime import RuntimeConfig
 
 CPU = RuntimeConfig(device="cpu", threads=1)
 
@@ -32,9 +33,18 @@ class TinyCorpus:
         return sorted(self.table.loc[self.table["speaker"] == speaker, "utt_id"])
 
 
-def tiny_corpus(root: Path, speakers: int = 6, utterances: int = 4, seconds: float = 2.0, dim: int = 16,
-                shards: int = 2, splits: tuple[str, ...] = ("train", "train", "train", "valid", "valid", "test"),
-                sessions: int = 2, phones: int = 8, seed: int = 0) -> TinyCorpus:
+def tiny_corpus(
+    root: Path,
+    speakers: int = 6,
+    utterances: int = 4,
+    seconds: float = 2.0,
+    dim: int = 16,
+    shards: int = 2,
+    splits: tuple[str, ...] = ("train", "train", "train", "valid", "valid", "test"),
+    sessions: int = 2,
+    phones: int = 8,
+    seed: int = 0,
+) -> TinyCorpus:
     """Write a corpus whose frames are phone centre + speaker offset + noise, so retrieval and units mean something.
 
     Speaker ``n`` has split ``splits[n % len(splits)]``, gender F for even n, language "en" for the first half of
@@ -50,13 +60,23 @@ def tiny_corpus(root: Path, speakers: int = 6, utterances: int = 4, seconds: flo
             said = np.repeat(rng.integers(phones, size=count // 4 + 1), 4)[:count]
             frames[utt_id] = (centres[said] + offset + 0.3 * rng.standard_normal((count, dim))).astype(np.float16)
             samples = count * 320 + 80
-            rows.append({
-                "utt_id": utt_id, "speaker": f"spk{number}", "gender": "FM"[number % 2],
-                "language": "en" if number < speakers / 2 else "de", "session": f"s{take % sessions}",
-                "text": f"utterance {take} of speaker {number}", "path": f"{utt_id}.wav", "sample_rate": 16000,
-                "num_samples": samples, "duration_s": samples / 16000, "split": splits[number % len(splits)],
-                "shard": number % shards, "sha256": f"{number:02d}{take:02d}" * 16,
-            })
+            rows.append(
+                {
+                    "utt_id": utt_id,
+                    "speaker": f"spk{number}",
+                    "gender": "FM"[number % 2],
+                    "language": "en" if number < speakers / 2 else "de",
+                    "session": f"s{take % sessions}",
+                    "text": f"utterance {take} of speaker {number}",
+                    "path": f"{utt_id}.wav",
+                    "sample_rate": 16000,
+                    "num_samples": samples,
+                    "duration_s": samples / 16000,
+                    "split": splits[number % len(splits)],
+                    "shard": number % shards,
+                    "sha256": f"{number:02d}{take:02d}" * 16,
+                }
+            )
     return write_corpus(root, pd.DataFrame(rows), frames)
 
 

@@ -19,10 +19,22 @@ LARGE = {
 }
 SMALL = {"upsample_initial_channel": 32, "upsample_rates": [8, 8, 4], "upsample_kernel_sizes": [16, 16, 8]}
 COMMON: dict[str, Any] = {
-    "resblock": "1", "num_gpus": 0, "batch_size": 32, "learning_rate": 0.0001, "activation": "snakebeta", "snake_logscale": True,
-    "resblock_kernel_sizes": [3, 7, 11], "resblock_dilation_sizes": [[1, 3, 5], [1, 3, 5], [1, 3, 5]],
-    "num_mels": 100, "n_fft": 1024, "hop_size": 256, "win_size": 1024, "sampling_rate": 24000, "fmin": 0, "fmax": 12000,
-}  # fmt: skip
+    "resblock": "1",
+    "num_gpus": 0,
+    "batch_size": 32,
+    "learning_rate": 0.0001,
+    "activation": "snakebeta",
+    "snake_logscale": True,
+    "resblock_kernel_sizes": [3, 7, 11],
+    "resblock_dilation_sizes": [[1, 3, 5], [1, 3, 5], [1, 3, 5]],
+    "num_mels": 100,
+    "n_fft": 1024,
+    "hop_size": 256,
+    "win_size": 1024,
+    "sampling_rate": 24000,
+    "fmin": 0,
+    "fmax": 12000,
+}
 SECOND = {"use_tanh_at_final": False, "use_bias_at_final": False, "fmax": None}  # what version 2 says besides
 
 
@@ -69,7 +81,9 @@ def random_tensors(config: dict[str, Any], seed: int = 0) -> dict[str, Tensor]:
     return {name: low_pass(0.25, 0.3).view(1, 1, 12) if name.endswith("filter") else t for name, t in tensors.items()}
 
 
-def write_published(folder: Path, config: dict[str, Any] | None = None, tensors: dict[str, Tensor] | None = None) -> Path:
+def write_published(
+    folder: Path, config: dict[str, Any] | None = None, tensors: dict[str, Tensor] | None = None
+) -> Path:
     """The folder, as a download of the repository would leave it."""
     config = config or published_config()
     folder.mkdir(parents=True, exist_ok=True)

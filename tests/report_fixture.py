@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bowerbird.artifacts import Identity, RunRecord, write_json, write_text
-from bowerbird.audio import write_audio
-from bowerbird.config import EvaluationConfig, dump_config, parse_config
-from bowerbird.conversion.trials import CONVERSIONS
-from bowerbird.evaluation import SCORES, summarise_scores
-from bowerbird.metrics import Score
-from bowerbird.tables import MANIFEST, REJECTED, TRIALS, ShardWriter, write_table
+from bowerbird.artifacts.audio_files import write_audio
+from bowerbird.artifacts.files import write_json, write_text
+from bowerbird.artifacts.identity import Identity, RunRecord
+from bowerbird.artifacts.shards import ShardWriter
+from bowerbird.artifacts.tables import CONVERSIONS, MANIFEST, REJECTED, SCORES, TRIALS, write_table
+from bowerbird.config.loading import dump_config, parse_config
+from bowerbird.config.sections.evaluation import EvaluationConfig
+from bowerbird.metrics.score import Score
+from bowerbird.stages.evaluation.summarize import summarize_scores
 from speech import TEXTS, voice
 
 EVIL = "<script>document.title = 'taken'</script> & \"quotes\""
@@ -46,7 +48,7 @@ def fake_run(root: Path, second_system: bool = False) -> Path:
         for family, metrics in (("intelligibility", ("mwer",)), ("speaker", ("secs", "src"))):
             fake_scores(root / "evaluation" / name / f"{family}.parquet", trials, metrics, 0.1 * number, inputs)
     scores = sorted((root / "evaluation").glob("*/*.parquet"))
-    summarise_scores(scores, root / "evaluation" / "summary.parquet", EvaluationConfig(bootstrap=100))
+    summarize_scores(scores, root / "evaluation" / "summary.parquet", EvaluationConfig(bootstrap=100))
     fake_codebook(root / "codebook" / "k16" / "summary.parquet")
     for name in ("knn4", "random"):
         fake_pairs(root / "pairs" / name / "quality.parquet", 0.8 if name == "knn4" else 0.1)
@@ -64,10 +66,23 @@ def fake_corpus(root: Path) -> list[dict]:
             utt_id = f"{speaker}{take}"
             waves[utt_id] = voice(110 * 1.4**number, 0.6 + 0.1 * take, seed=take)
             text = EVIL if utt_id == "a0" else TEXTS[take % 2]
-            rows.append({"utt_id": utt_id, "speaker": speaker, "gender": GENDERS[speaker], "language": "en",
-                         "session": "", "text": text, "path": f"{utt_id}.wav", "sample_rate": 16000,
-                         "num_samples": len(waves[utt_id]), "duration_s": len(waves[utt_id]) / 16000,
-                         "split": "train" if speaker == "a" else "test", "shard": 0, "sha256": ""})  # fmt: skip
+            rows.append(
+                {
+                    "utt_id": utt_id,
+                    "speaker": speaker,
+                    "gender": GENDERS[speaker],
+                    "language": "en",
+                    "session": "",
+                    "text": text,
+                    "path": f"{utt_id}.wav",
+                    "sample_rate": 16000,
+                    "num_samples": len(waves[utt_id]),
+                    "duration_s": len(waves[utt_id]) / 16000,
+                    "split": "train" if speaker == "a" else "test",
+                    "shard": 0,
+                    "sha256": "",
+                }
+            )
     write_table(root / "corpus/manifest.parquet", pd.DataFrame(rows), IDENTITY, MANIFEST)
     refused = [{"utt_id": "d0", "path": "d0.wav", "reason": "too_short", "detail": "0.1 s"}]
     write_table(root / "corpus/rejected.parquet", pd.DataFrame(refused), IDENTITY, REJECTED)
@@ -80,12 +95,26 @@ def fake_corpus(root: Path) -> list[dict]:
         encoder = {"encoder": "an <i>encoder</i>", "layer": 6, "weights_sha256": "e" * 64}
         writer.close(IDENTITY, RunRecord(), extra={"encoder": encoder})
     trials = [
-        {"trial_id": f"{s}0-{t}", "source_utt": f"{s}0", "source_speaker": s, "source_gender": GENDERS[s],
-         "target_speaker": t, "target_gender": GENDERS[t], "reference_utts": [f"{t}1"], "reference_s": 0.7,
-         "heldout_utt": f"{t}2", "parallel_utt": "", "random_speaker_utt": "a1",
-         "text": EVIL if s == "a" else TEXTS[0], "language": "en", "condition": "any"}
-        for s in "abc" for t in "abc" if s != t
-    ]  # fmt: skip
+        {
+            "trial_id": f"{s}0-{t}",
+            "source_utt": f"{s}0",
+            "source_speaker": s,
+            "source_gender": GENDERS[s],
+            "target_speaker": t,
+            "target_gender": GENDERS[t],
+            "reference_utts": [f"{t}1"],
+            "reference_s": 0.7,
+            "heldout_utt": f"{t}2",
+            "parallel_utt": "",
+            "random_speaker_utt": "a1",
+            "text": EVIL if s == "a" else TEXTS[0],
+            "language": "en",
+            "condition": "any",
+        }
+        for s in "abc"
+        for t in "abc"
+        if s != t
+    ]
     write_table(root / "corpus/trials.parquet", pd.DataFrame(trials), IDENTITY, TRIALS)
     return trials
 
@@ -110,8 +139,18 @@ def fake_scores(path: Path, trials: list[dict], metrics: tuple[str, ...], level:
     for number, trial in enumerate(trials):
         for metric in metrics:
             score = Score(metric, level + 0.01 * number, f"{metric}@1", "judge 1.0 size=small", "f" * 64, "plain")
-            shared = {key: trial[key] for key in ("trial_id", "source_speaker", "target_speaker", "source_gender",
-                                                  "target_gender", "language", "condition")}  # fmt: skip
+            shared = {
+                key: trial[key]
+                for key in (
+                    "trial_id",
+                    "source_speaker",
+                    "target_speaker",
+                    "source_gender",
+                    "target_gender",
+                    "language",
+                    "condition",
+                )
+            }
             rows.append({**shared, **asdict(score), "text": f"heard {EVIL}" if metric == "mwer" else ""})
     identity = Identity("evaluation", 1, {}, inputs)
     RunRecord().write(path, identity) if path.parent.exists() else path.parent.mkdir(parents=True)
@@ -126,8 +165,15 @@ def fake_codebook(path: Path) -> None:
 
 def fake_pairs(path: Path, agreement: float) -> None:
     table = pd.DataFrame({"cosine_mean": np.linspace(0.4, 0.9, 12), "coverage": np.linspace(0.1, 0.3, 12)})
-    facts = {"pairs": 12, "hours": 0.01, "cosine_mean": 0.65, "unit_agreement": agreement,
-             "unit_agreement_nearest": agreement, "unit_agreement_random": 0.1, "donor_coverage": 0.5,
-             "donor_hubness": 3.0}  # fmt: skip
+    facts = {
+        "pairs": 12,
+        "hours": 0.01,
+        "cosine_mean": 0.65,
+        "unit_agreement": agreement,
+        "unit_agreement_nearest": agreement,
+        "unit_agreement_random": 0.1,
+        "donor_coverage": 0.5,
+        "donor_hubness": 3.0,
+    }
     write_table(path, table, IDENTITY, extra={"facts": facts, "method": "nearest", "k": 4})
     write_json(path.with_name(path.name + ".run.json"), {"seconds": 61.0, "peak_memory_mib": 300.0})

@@ -11,9 +11,11 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
-from bowerbird.artifacts import Identity, RunRecord, write_json
-from bowerbird.systems.vocoder import build_generator
-from bowerbird.tables import MANIFEST, TRIALS, ShardWriter, write_table
+from bowerbird.artifacts.files import write_json
+from bowerbird.artifacts.identity import Identity, RunRecord
+from bowerbird.artifacts.shards import ShardWriter
+from bowerbird.artifacts.tables import MANIFEST, TRIALS, write_table
+from bowerbird.systems.vocoder.network import build_generator
 
 DIM = 16
 TEXTS = ["the birch canoe slid on the smooth planks", "glue the sheet to the dark blue background"]
@@ -62,10 +64,23 @@ def make_study(root: Path, split: str = "test") -> Study:
         for take in range(3):
             utt_id = f"{speaker}{take}"
             waves[utt_id] = voice(110 * 1.4**number, 1.2 + 0.2 * take, seed=take)
-            rows.append({"utt_id": utt_id, "speaker": speaker, "gender": "FM"[number % 2], "language": "en",
-                         "session": "", "text": TEXTS[take % 2], "path": f"{utt_id}.wav", "sample_rate": 16000,
-                         "num_samples": len(waves[utt_id]), "duration_s": len(waves[utt_id]) / 16000,
-                         "split": split, "shard": 0, "sha256": ""})  # fmt: skip
+            rows.append(
+                {
+                    "utt_id": utt_id,
+                    "speaker": speaker,
+                    "gender": "FM"[number % 2],
+                    "language": "en",
+                    "session": "",
+                    "text": TEXTS[take % 2],
+                    "path": f"{utt_id}.wav",
+                    "sample_rate": 16000,
+                    "num_samples": len(waves[utt_id]),
+                    "duration_s": len(waves[utt_id]) / 16000,
+                    "split": split,
+                    "shard": 0,
+                    "sha256": "",
+                }
+            )
     manifest, audio, features = root / "manifest.parquet", root / "audio/shard-0000.npy", root / "f/shard-0000.npy"
     write_table(manifest, pd.DataFrame(rows), IDENTITY, MANIFEST)
     rng = np.random.default_rng(0)
@@ -87,11 +102,24 @@ def write_trials(path: Path, pairs: list[tuple[str, str]]) -> Path:
     for source, target in pairs:
         third = next(iter({"a", "b", "c"} - {source[0], target}))
         gender = dict(zip("abc", "FMF"))
-        rows.append({"trial_id": f"{source}-{target}", "source_utt": source, "source_speaker": source[0],
-                     "source_gender": gender[source[0]], "target_speaker": target, "target_gender": gender[target],
-                     "reference_utts": [f"{target}1"], "reference_s": 1.4, "heldout_utt": f"{target}2",
-                     "parallel_utt": f"{target}0", "random_speaker_utt": f"{third}1", "text": TEXTS[int(source[1]) % 2],
-                     "language": "en", "condition": "any"})  # fmt: skip
+        rows.append(
+            {
+                "trial_id": f"{source}-{target}",
+                "source_utt": source,
+                "source_speaker": source[0],
+                "source_gender": gender[source[0]],
+                "target_speaker": target,
+                "target_gender": gender[target],
+                "reference_utts": [f"{target}1"],
+                "reference_s": 1.4,
+                "heldout_utt": f"{target}2",
+                "parallel_utt": f"{target}0",
+                "random_speaker_utt": f"{third}1",
+                "text": TEXTS[int(source[1]) % 2],
+                "language": "en",
+                "condition": "any",
+            }
+        )
     write_table(path, pd.DataFrame(rows), IDENTITY, TRIALS)
     return path
 

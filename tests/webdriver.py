@@ -86,9 +86,17 @@ def browser(profile: Path) -> Iterator[Browser]:
     address = f"http://127.0.0.1:{port}"
     try:
         _wait_until_ready(address)
-        arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--mute-audio",
-                     "--autoplay-policy=no-user-gesture-required", "--proxy-server=127.0.0.1:9",
-                     "--window-size=1280,2000", f"--user-data-dir={profile / 'data'}"]  # fmt: skip
+        arguments = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            "--mute-audio",
+            "--autoplay-policy=no-user-gesture-required",
+            "--proxy-server=127.0.0.1:9",
+            "--window-size=1280,2000",
+            f"--user-data-dir={profile / 'data'}",
+        ]
         wanted = {
             "browserName": "chrome",
             "goog:chromeOptions": {"binary": CHROMIUM, "args": arguments},

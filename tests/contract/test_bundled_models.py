@@ -15,18 +15,21 @@ import torch
 import torch.nn.functional as F
 
 from bowerbird.audio import read_audio
-from bowerbird.config import FeaturesConfig, bundled
-from bowerbird.encoders.extractors import open_extractor
-from bowerbird.encoders.phonetic import PhoneticEncoder
+from bowerbird.config.paths import bundled
+from bowerbird.config.sections.features import FeaturesConfig
+from bowerbird.config.systems.knnvc import KnnvcExperiment
+from bowerbird.config.systems.palindromic import PalindromicExperiment
+from bowerbird.config.systems.qrvc import QrvcExperiment
+from bowerbird.config.systems.takin import TakinExperiment
+from bowerbird.encoders.extractors import PhoneticEncoder, open_extractor
 from bowerbird.encoders.speaker import embed_voices, load_speaker_judge, load_verifier
-from bowerbird.experiments import KnnvcExperiment, PalindromicExperiment, QrvcExperiment, TakinExperiment
 from bowerbird.nn.mel import LogMel
-from bowerbird.systems import load_system
 from bowerbird.systems.base import Utterance
-from bowerbird.systems.knnvc import nearest_frames
-from bowerbird.systems.palindromic import load_converter
-from bowerbird.systems.stepback import load_autoencoder
-from bowerbird.systems.vocoder import load_vocoder
+from bowerbird.systems.knnvc.retrieval import nearest_frames
+from bowerbird.systems.load import load_system
+from bowerbird.systems.palindromic.network import load_converter
+from bowerbird.systems.stepback.network import load_autoencoder
+from bowerbird.systems.vocoder.synthesis import load_vocoder
 
 ASSETS = Path(bundled("bundled:nano-encoder")).parent
 MODELS = sorted(path.name for path in ASSETS.glob("nano-*"))
@@ -62,7 +65,9 @@ def gain(system) -> float:
         references = [Utterance(f"{target}{n}", wave(target, n), features(target, n)) for n in range(5, 10)]
         with torch.inference_mode():
             made = system.convert(spoken, references, {"trial_id": f"{source}-{target}"}).wave
-        gains.append(float(judge.embed([made])[0] @ voice(target)) - float(judge.embed([spoken.wave])[0] @ voice(target)))
+        gains.append(
+            float(judge.embed([made])[0] @ voice(target)) - float(judge.embed([spoken.wave])[0] @ voice(target))
+        )
     return float(np.mean(gains))
 
 
@@ -153,7 +158,9 @@ def test_conversions_move_to_the_target() -> None:
     gains = {
         "knnvc": gain(load_system(KnnvcExperiment(), {"vocoder": vocoder})),
         "palindromic": gain(
-            load_system(PalindromicExperiment(synthesis="stage1"), {"converter": model("nano-converter"), "vocoder": vocoder})
+            load_system(
+                PalindromicExperiment(synthesis="stage1"), {"converter": model("nano-converter"), "vocoder": vocoder}
+            )
         ),
         "qrvc": gain(load_system(QrvcExperiment(), {"resynthesis": model("nano-qrvc")})),
         "qrvc-plain": gain(load_system(QrvcExperiment(), {"resynthesis": model("nano-qrvc-plain")})),

@@ -11,9 +11,19 @@ PACKAGE = Path(__file__).resolve().parents[2] / "src" / "bowerbird"
 STAGES = {"corpus", "features", "codebook", "pairs", "training", "conversion", "evaluation", "report"}
 LAYERS = {
     "foundations": {
-        "artifacts", "tables", "audio", "config", "experiments", "stages", "references", "layout", "versions", "faults", "store",
+        "artifacts",
+        "tables",
+        "audio",
+        "config",
+        "experiments",
+        "stages",
+        "references",
+        "layout",
+        "versions",
+        "faults",
+        "store",
         "pins",
-    },  # fmt: skip
+    },
     "nn": {"nn"},
     "models": {"systems", "metrics", "encoders"},
     "stages": STAGES,

@@ -7,24 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from bowerbird.cli import COMMANDS
-from bowerbird.versions import STAGE_MODULES, stage_version
+from bowerbird.artifacts.versions import stage_version
+from bowerbird.cli.commands import STAGE_COMMANDS
+from bowerbird.stages import STAGES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-NOUNS = ["corpus", "features", "codebook", "pairs", "training", "conversion", "evaluation", "report"]
 
 
-@pytest.mark.parametrize("noun", NOUNS)
+@pytest.mark.parametrize("noun", STAGES)
 def test_noun_names_module_rules_and_test(noun: str) -> None:
-    package = REPOSITORY / "src" / "bowerbird"
-    assert (package / f"{noun}.py").exists() or (package / noun / "__init__.py").exists()
+    assert (REPOSITORY / "src" / "bowerbird" / "stages" / noun / "__init__.py").exists()
     assert (REPOSITORY / "rules" / f"{noun}.smk").exists()
     assert (REPOSITORY / "tests" / "stage" / f"test_{noun}.py").exists()
     assert stage_version(noun) >= 1
-    assert noun in STAGE_MODULES
 
 
-@pytest.mark.parametrize("noun", NOUNS)
+@pytest.mark.parametrize("noun", STAGES)
 def test_rules_call_the_command_of_their_name(noun: str) -> None:
     """Rule name = function name = command; every rule logs below its noun and says what it reads and writes."""
     text = (REPOSITORY / "rules" / f"{noun}.smk").read_text(encoding="utf-8")
@@ -34,7 +32,7 @@ def test_rules_call_the_command_of_their_name(noun: str) -> None:
     for body in rules:
         name = body.split(":", 1)[0]
         command = name.replace("_", "-")
-        assert command in COMMANDS and COMMANDS[command][1] == name
+        assert STAGE_COMMANDS[command].target.endswith(f":{name}")
         assert f" {command} " in body.replace('"', " "), f"rule {name} does not run `bowerbird {command}`"
         assert f"logs/{noun}/" in body, f"rule {name} logs elsewhere"
         assert "version=stage_version(" in body, f"rule {name} does not track its stage's version"
@@ -44,4 +42,4 @@ def test_snakefile_is_a_table_of_contents() -> None:
     lines = (REPOSITORY / "Snakefile").read_text(encoding="utf-8").splitlines()
     assert len([line for line in lines if line.strip()]) <= 60
     included = [line for line in lines if line.startswith("include:")]
-    assert [re.search(r"rules/(\w+)\.smk", line)[1] for line in included] == ["common", *NOUNS]
+    assert [re.search(r"rules/(\w+)\.smk", line)[1] for line in included] == ["common", *STAGES]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bowerbird.config import Config, load_config
+from bowerbird.config.loading import load_config
+from bowerbird.config.study import Config
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESETS, STUDIES = (sorted((ROOT / "workflow" / folder).glob("*.yaml")) for folder in ("presets", "experiments"))
@@ -69,7 +70,9 @@ def test_studies_add_experiments_and_leave_those_that_are_there(overlay: Path) -
 def test_across_languages_every_target_speaks_another_language() -> None:
     folder = ROOT / "workflow"
     config = study(
-        folder / "presets" / "mls-x.yaml", folder / "presets" / "wavlm-large.yaml", folder / "experiments" / "takin-languages.yaml"
+        folder / "presets" / "mls-x.yaml",
+        folder / "presets" / "wavlm-large.yaml",
+        folder / "experiments" / "takin-languages.yaml",
     )
     assert config.trials.cross_language == "other" and config.corpus.kind == "mls"
     assert not config.experiments["takin-no-ppg"].phones and not config.experiments["takin-no-ssl"].flow.ssl

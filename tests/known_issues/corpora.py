@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from bowerbird.config import CorpusConfig, RuntimeConfig
-from bowerbird.corpus import list_corpus
-from bowerbird.tables import read_table
+from bowerbird.artifacts.tables import read_table
+from bowerbird.config.sections.corpus import CorpusConfig
+from bowerbird.config.sections.runtime import RuntimeConfig
+from bowerbird.stages.corpus.manifest import list_corpus
 
 
 def noise(seed: int, seconds: float = 1.0, rate: int = 16000) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from bowerbird.config import bundled
+from bowerbird.config.paths import bundled
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "workflow" / "nano"))
 
@@ -51,4 +51,6 @@ def test_a_word_outside_the_dictionary_is_said_as_espeak_says_it(samples: np.nda
 
 def test_words_without_speech_are_refused() -> None:
     with pytest.raises(RuntimeError):
-        label_speech.align_speech(np.zeros(1600, np.int16), "these words cannot fit into a tenth of a second of silence")
+        label_speech.align_speech(
+            np.zeros(1600, np.int16), "these words cannot fit into a tenth of a second of silence"
+        )

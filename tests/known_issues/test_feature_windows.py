@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bowerbird.artifacts import BowerbirdError
-from bowerbird.config import parse_config
+from bowerbird.config.loading import parse_config
+from bowerbird.errors import BowerbirdError
 
 
 @pytest.mark.parametrize("overlap", [4, 5.5])

@@ -13,17 +13,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bowerbird.artifacts import BowerbirdError
-from bowerbird.config import TrialsConfig
-from bowerbird.conversion.trials import CONVERSIONS
-from bowerbird.corpus.trials import choose_trials, find_trial_leaks, trials_hash
-from bowerbird.evaluation.comparison import compare
-from bowerbird.evaluation.series import check_comparable, collect_series
-from bowerbird.metrics.bootstrap import Resampling, equal_error_rate, estimate_mean, point
+from bowerbird.artifacts.tables import CONVERSIONS
+from bowerbird.config.sections.trials import TrialsConfig
+from bowerbird.errors import BowerbirdError
 from bowerbird.metrics.distortion import mel_cepstral_distortion
 from bowerbird.metrics.intelligibility import count_errors, load_normalizer
 from bowerbird.metrics.prosody import PitchTrack, prosody_scores
 from bowerbird.metrics.speaker import cosine, mean_embedding, similarity_scores
+from bowerbird.metrics.statistics import Resampling, equal_error_rate, estimate_mean, point
+from bowerbird.stages.corpus.draw_trials import choose_trials
+from bowerbird.stages.corpus.trials import find_trial_leaks, trials_hash
+from bowerbird.stages.evaluation.aggregate import check_comparable, collect_series
+from bowerbird.stages.evaluation.compare import compare
 from speech import voice
 
 RATE = 16000
@@ -37,8 +38,21 @@ def counts(pairs: list[tuple[str, str]]) -> pd.DataFrame:
         values = {f"word_{name}": value for name, value in vars(found).items()} | {"mwer": found.rate}
         rows += [(f"t{number}", name, float(value)) for name, value in values.items()]
     table = pd.DataFrame(rows, columns=["trial_id", "metric", "value"])
-    shared = dict.fromkeys(("source_speaker", "target_speaker", "source_gender", "target_gender", "language", "condition",
-                            "note", "model", "weights_sha256", "normalizer"), "")  # fmt: skip
+    shared = dict.fromkeys(
+        (
+            "source_speaker",
+            "target_speaker",
+            "source_gender",
+            "target_gender",
+            "language",
+            "condition",
+            "note",
+            "model",
+            "weights_sha256",
+            "normalizer",
+        ),
+        "",
+    )
     return table.assign(**shared, definition=table["metric"] + "@1")
 
 
@@ -65,20 +79,21 @@ def test_02_an_empty_hypothesis_is_not_skipped() -> None:
 
 def test_03_failed_conversions_are_not_dropped(tmp_path: Path) -> None:
     """Scripts that walk over the files that exist (`if not exists: continue`) score the successes only."""
-    from bowerbird.evaluation.material import Material
-    from bowerbird.tables import read_table, write_table
+    from bowerbird.artifacts.tables import read_table, write_table
+    from bowerbird.stages.evaluation.trial_data import Material
     from speech import IDENTITY, make_study
 
     study = make_study(tmp_path)
-    made = read_table(study.trials).assign(spoken_utt="", path="", sha256="", num_samples=0, gain_db=0.0, limited=False,
-                                           status="ok", error="")  # fmt: skip
+    made = read_table(study.trials).assign(
+        spoken_utt="", path="", sha256="", num_samples=0, gain_db=0.0, limited=False, status="ok", error=""
+    )
     write_table(tmp_path / "made.parquet", made.iloc[:2], IDENTITY, CONVERSIONS)
     with pytest.raises(BowerbirdError, match="1 trials are not the ones of"):
         Material.load(tmp_path / "made.parquet", study.trials, study.manifest, study.audio)
 
 
 def test_04_case_and_punctuation_are_no_errors() -> None:
-    """Comparing a recogniser's "Mr. Smith's 20%" with a corpus's "MISTER SMITH'S TWENTY PERCENT" word by word."""
+    """Comparing a recognizer's "Mr. Smith's 20%" with a corpus's "MISTER SMITH'S TWENTY PERCENT" word by word."""
     reference, heard = "MISTER SMITH, IT'S TWENTY PERCENT", "Mr. Smith, it's 20%."
     assert count_errors(reference, heard).rate > 0.7
     normalize = load_normalizer("whisper-english")
@@ -92,7 +107,7 @@ def test_05_reference_and_hypothesis_are_not_exchanged() -> None:
     assert count_errors(said, heard).rate == 3.0
 
 
-def test_06_error_rates_under_two_normalisers_never_meet() -> None:
+def test_06_error_rates_under_two_normalizers_never_meet() -> None:
     one, two = counts([("a b", "a b")]).assign(normalizer="one"), counts([("a b", "a")]).assign(normalizer="two")
     with pytest.raises(BowerbirdError, match=r"normalizer 'one' in .*'two' in"):
         check_comparable({Path("a/i.parquet"): one, Path("b/i.parquet"): two})
@@ -220,9 +235,17 @@ def test_17_batches_do_not_change_what_is_heard(tmp_path: Path) -> None:
     from bowerbird.encoders.speaker import load_judge
 
     torch.manual_seed(0)
-    config = WavLMConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, conv_dim=(8,) * 7,
-                         num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2, tdnn_dim=(8, 8, 8, 8, 12),
-                         xvector_output_dim=10)  # fmt: skip
+    config = WavLMConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        conv_dim=(8,) * 7,
+        num_conv_pos_embeddings=4,
+        num_conv_pos_embedding_groups=2,
+        tdnn_dim=(8, 8, 8, 8, 12),
+        xvector_output_dim=10,
+    )
     model = WavLMForXVector(config).eval()
     model.save_pretrained(tmp_path)
     Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(tmp_path)
@@ -238,10 +261,19 @@ def test_17_batches_do_not_change_what_is_heard(tmp_path: Path) -> None:
 # -------------------------------------------------------------------------------------------------- trials, statistics
 def corpus(speakers: int = 4, each: int = 8) -> pd.DataFrame:
     rows = [
-        {"utt_id": f"s{s}_{n}", "speaker": f"s{s}", "gender": "FM"[s % 2], "language": "en", "session": f"c{n % 2}",
-         "text": f"Sentence {10 * s + n}.", "duration_s": 2.0, "split": "test"}
-        for s in range(speakers) for n in range(each)
-    ]  # fmt: skip
+        {
+            "utt_id": f"s{s}_{n}",
+            "speaker": f"s{s}",
+            "gender": "FM"[s % 2],
+            "language": "en",
+            "session": f"c{n % 2}",
+            "text": f"Sentence {10 * s + n}.",
+            "duration_s": 2.0,
+            "split": "test",
+        }
+        for s in range(speakers)
+        for n in range(each)
+    ]
     return pd.DataFrame(rows)
 
 
@@ -284,9 +316,11 @@ def test_21_the_best_of_many_is_not_significant_by_chance() -> None:
     tables = {}
     for system in range(10):
         column = rng.normal(0.5, 0.1, 100)
-        tables[Path(f"sys{system}/speaker.parquet")] = cosines(column, column, column).query("metric == 'secs'").assign(
-            source_speaker=speakers["source_speaker"], target_speaker=speakers["target_speaker"]
-        )  # fmt: skip
+        tables[Path(f"sys{system}/speaker.parquet")] = (
+            cosines(column, column, column)
+            .query("metric == 'secs'")
+            .assign(source_speaker=speakers["source_speaker"], target_speaker=speakers["target_speaker"])
+        )
     rows = pd.DataFrame(compare([s for s in collect_series(tables) if s.metric == "secs"], Resampling(500)))
     assert len(rows) == 45 and rows["p_value"].min() < 0.05
     assert rows["p_holm"].min() > 0.05 and (rows["mark"] == "").all()

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from corpora import listed, reasons, write
 
-from bowerbird.artifacts import BowerbirdError
-from bowerbird.config import CorpusConfig
-from bowerbird.corpus.readers import read_entries
+from bowerbird.config.sections.corpus import CorpusConfig
+from bowerbird.errors import BowerbirdError
+from bowerbird.stages.corpus.readers import read_entries
 
 
 def test_linked_speakers_are_read_and_loops_are_not(tmp_path: Path) -> None:
@@ -24,8 +24,9 @@ def test_linked_speakers_are_read_and_loops_are_not(tmp_path: Path) -> None:
     (tmp_path / "elsewhere" / "day" / "again").symlink_to(tmp_path / "elsewhere")
     table, rejected, _ = listed(tmp_path / "out", kind="folder", path=str(root))
     assert table[["utt_id", "path"]].to_numpy().tolist() == [
-        ["linked-day-b", "linked/day/b.wav"], ["real-a", "real/a.wav"],
-    ]  # fmt: skip
+        ["linked-day-b", "linked/day/b.wav"],
+        ["real-a", "real/a.wav"],
+    ]
     assert rejected.empty
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bowerbird.audio import read_audio, write_audio
-from bowerbird.cli import _helper_stopped
-from bowerbird.conversion import trials
-from bowerbird.faults import explain_fault
+from bowerbird.artifacts import tables as trials
+from bowerbird.artifacts.audio_files import write_audio
+from bowerbird.audio import read_audio
+from bowerbird.cli.__main__ import _thread_stopped
+from bowerbird.errors import explain_fault
 
 
 def test_sound_that_does_not_fit_on_the_disk_is_an_error_that_names_itself(tmp_path: Path) -> None:
@@ -56,7 +57,7 @@ def test_a_fault_of_the_machine_is_not_a_failed_trial(tmp_path: Path, monkeypatc
 def test_a_library_thread_stopped_by_a_full_disk_is_one_line(caplog, capsys) -> None:
     def stopped(error: Exception) -> None:
         thread = threading.Thread(name="writer")
-        _helper_stopped(threading.ExceptHookArgs((type(error), error, None, thread)))
+        _thread_stopped(threading.ExceptHookArgs((type(error), error, None, thread)))
 
     stopped(OSError(errno.ENOSPC, "No space left on device"))
     assert "writer: no space left on the disk" in caplog.text

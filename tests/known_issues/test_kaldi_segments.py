@@ -9,12 +9,12 @@ import pytest
 import soundfile
 from corpora import listed, noise, reasons
 
-from bowerbird.artifacts import BowerbirdError
+from bowerbird.artifacts.shards import Shards
 from bowerbird.audio import float_to_int16
-from bowerbird.config import RuntimeConfig
-from bowerbird.corpus import checks as corpus_checks
-from bowerbird.corpus import resolve_path, store_audio
-from bowerbird.tables import Shards
+from bowerbird.config.sections.runtime import RuntimeConfig
+from bowerbird.errors import BowerbirdError
+from bowerbird.stages.corpus import checks as corpus_checks
+from bowerbird.stages.corpus.store import resolve_path, store_audio
 
 
 def data_dir(root: Path, *segments: str) -> Path:
@@ -48,16 +48,28 @@ def test_utterances_are_cut_out_of_recordings(tmp_path: Path, monkeypatch: pytes
 
 def test_segments_that_cannot_be_cut_are_named(tmp_path: Path) -> None:
     root = data_dir(
-        tmp_path / "k", "a0 one 0 1", "a1 one 2 1", "a2 one x 1", "a3 one 0 1 0", "a4 three 0 1", "a5 one 7 9",
-        "a6 one 9 10", "a7 piped 0 1", "a8 one 0 0.1", "a9 one 0 1",
-    )  # fmt: skip
+        tmp_path / "k",
+        "a0 one 0 1",
+        "a1 one 2 1",
+        "a2 one x 1",
+        "a3 one 0 1 0",
+        "a4 three 0 1",
+        "a5 one 7 9",
+        "a6 one 9 10",
+        "a7 piped 0 1",
+        "a8 one 0 0.1",
+        "a9 one 0 1",
+    )
     table, rejected, _ = listed(tmp_path / "out", kind="kaldi", path=str(root))
     assert list(table["utt_id"]) == ["a0"]
     assert dict(zip(rejected["utt_id"], rejected["reason"], strict=True)) == {
-        **dict.fromkeys(["a1", "a2", "a3"], "unusable segment"), "a4": "unknown recording",
-        **dict.fromkeys(["a5", "a6"], "segment outside the recording"), "a7": "command in wav.scp", "a8": "too short",
+        **dict.fromkeys(["a1", "a2", "a3"], "unusable segment"),
+        "a4": "unknown recording",
+        **dict.fromkeys(["a5", "a6"], "segment outside the recording"),
+        "a7": "command in wav.scp",
+        "a8": "too short",
         "a9": "duplicate content",
-    }  # fmt: skip
+    }
     assert (f"{root}/one.wav#t=7,9", ("segment outside the recording", "7 s to 9 s of 8.000 s")) in reasons(
         rejected
     ).items()

@@ -13,8 +13,11 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def test_data_reaches_the_corpus_and_only_the_path_changes(tmp_path: Path) -> None:
     recipe = subprocess.run(
         ["make", "-n", "-o", ".venv/.ready", "plan", "PRESET=librispeech", "DATA=/some where/LibriSpeech"],
-        cwd=REPOSITORY, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     command = next(line for line in recipe.splitlines() if "workflow/run" in line).strip().lstrip("@")
     for name in ("Snakefile", "rules", "workflow", "config.yaml"):
         (tmp_path / name).symlink_to(REPOSITORY / name)

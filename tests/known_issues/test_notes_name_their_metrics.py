@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bowerbird.report.scores import METRICS, _notes
+from bowerbird.metrics.registry import METRICS
+from bowerbird.stages.report.tables import _notes
 
 
 def rows(*notes: tuple[str, str]) -> pd.DataFrame:

@@ -1,11 +1,11 @@
-"""`strict` took a recogniser that the study trains, and a spectrogram, for hub ids; and saw no published vocoder."""
+"""`strict` took a recognizer that the study trains, and a spectrogram, for hub ids; and saw no published vocoder."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from bowerbird.config import load_config
-from bowerbird.pins import unpinned_models
+from bowerbird.config.loading import load_config
+from bowerbird.config.revisions import unpinned_models
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMIT = "c1423ed94bb01d80a3f5ce5bc39f6026a0f4828c"

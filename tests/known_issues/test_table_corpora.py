@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from corpora import listed, write
 
-from bowerbird.artifacts import BowerbirdError, run_record_path
-from bowerbird.config import RuntimeConfig, parse_config
-from bowerbird.corpus import store_audio
-from bowerbird.tables import Shards
+from bowerbird.artifacts.identity import run_record_path
+from bowerbird.artifacts.shards import Shards
+from bowerbird.config.loading import parse_config
+from bowerbird.config.sections.runtime import RuntimeConfig
+from bowerbird.errors import BowerbirdError
+from bowerbird.stages.corpus.store import store_audio
 
 
 def table_corpus(root: Path, *paths: str) -> Path:
@@ -53,7 +55,7 @@ def test_a_copy_in_another_place_is_the_same_corpus(tmp_path: Path) -> None:
 
 
 def test_a_corpus_of_other_audio_has_another_identity(tmp_path: Path) -> None:
-    from bowerbird.tables import read_identity
+    from bowerbird.artifacts.tables import read_identity
 
     root = table_corpus(tmp_path / "t")
     _, _, manifest = listed(tmp_path / "one", path=str(root))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from bowerbird.artifacts import BowerbirdError
-from bowerbird.config import CorpusConfig, TrialsConfig
-from bowerbird.corpus.splits import assign_splits
-from bowerbird.corpus.trials import choose_trials
+from bowerbird.config.sections.corpus import CorpusConfig
+from bowerbird.config.sections.trials import TrialsConfig
+from bowerbird.errors import BowerbirdError
+from bowerbird.stages.corpus.draw_trials import choose_trials
+from bowerbird.stages.corpus.splits import assign_splits
 
 
 def utterances(genders: str = "FMF", texts: tuple[str, ...] = ("One.", "Two.", "Three.")) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from corpora import listed, reasons, write
 
-from bowerbird.corpus.truncation import cut_flac, promised_samples
+from bowerbird.stages.corpus.truncation import cut_flac, promised_samples
 
 
 def cut(path: Path, share: float = 0.5) -> Path:

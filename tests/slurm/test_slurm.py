@@ -85,9 +85,12 @@ def test_the_study_ends_well(story: Story) -> None:
     assert story.returncode == 0, story.study.tail()
     assert (story.study.results / "report" / "index.html").is_file()
     done = subprocess.run(
-        ["bowerbird", "audit", "--root", str(story.study.results)], env=story.study.slurm.environment,
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        ["bowerbird", "audit", "--root", str(story.study.results)],
+        env=story.study.slurm.environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -9,19 +9,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bowerbird.artifacts import BowerbirdError
-from bowerbird.codebook import (
-    Codebook,
-    assign_units,
-    fit_codebook,
-    fit_kmeans,
-    lookup_units,
-    quantize,
-    summarise_units,
-)
-from bowerbird.codebook.usage import usage_facts
-from bowerbird.config import CodebookConfig
-from bowerbird.tables import Shards, read_identity, read_table
+from bowerbird.artifacts.codebook import Codebook
+from bowerbird.artifacts.shards import Shards
+from bowerbird.artifacts.tables import read_identity, read_table
+from bowerbird.config.sections.codebook import CodebookConfig
+from bowerbird.errors import BowerbirdError
+from bowerbird.stages.codebook.assign import assign_units, lookup_units
+from bowerbird.stages.codebook.fit import fit_codebook, quantize
+from bowerbird.stages.codebook.kmeans import fit_kmeans
+from bowerbird.stages.codebook.usage import summarize_units, usage_facts
 from fixtures import CPU, tiny_corpus, write_corpus
 
 OPTIONS = CodebookConfig(num_codes=8, sample_frames=600, iterations=10)
@@ -161,7 +157,7 @@ def test_summary_counts_codes_and_speakers(corpus):
     for features, output in zip(corpus.features, units, strict=True):
         assign_units(codebook, features, output, "cosine", CPU)
     output = codebook.with_name("summary.parquet")
-    summarise_units(corpus.manifest, codebook, units, output)
+    summarize_units(corpus.manifest, codebook, units, output)
     table, facts = read_table(output), read_identity(output)["facts"]
     total = sum(map(len, corpus.frames.values()))
     assert len(table) == 8 and table["frames"].sum() == total == facts["frames"]

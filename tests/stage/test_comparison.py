@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from test_evaluation import grid, scores
 
-from bowerbird.artifacts import BowerbirdError
-from bowerbird.cli import main
-from bowerbird.evaluation import compare_runs
+from bowerbird.cli.__main__ import main
+from bowerbird.errors import BowerbirdError
+from bowerbird.stages.evaluation.compare import compare_runs
 
 
 def run(root: Path, offsets: dict[str, float], speakers: int = 9, **columns: str) -> Path:
@@ -78,8 +78,8 @@ def test_one_difference_is_enough_and_named(tmp_path: Path, column: str, value: 
 
 def test_lists_are_named_by_hash_and_length(tmp_path: Path) -> None:
     """The file's bytes may differ (a stage's version does): the list's own hash decides."""
-    from bowerbird.artifacts import Identity
-    from bowerbird.tables import read_table, write_table
+    from bowerbird.artifacts.identity import Identity
+    from bowerbird.artifacts.tables import read_table, write_table
 
     def listed(name: str, digest: str, trials_hash: str) -> Path:
         root = run(tmp_path / name, {"knnvc": 0.3})
@@ -120,7 +120,7 @@ def test_mistakes_are_named(tmp_path: Path, experiments: list[str], metrics: lis
 
 
 def test_scores_of_an_earlier_version_are_named(tmp_path: Path) -> None:
-    from bowerbird.tables import read_table, write_table
+    from bowerbird.artifacts.tables import read_table, write_table
     from speech import IDENTITY
 
     one = run(tmp_path / "one", {"knnvc": 0.3, "qrvc": 0.2})

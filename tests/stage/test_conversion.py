@@ -12,16 +12,23 @@ import pytest
 import soundfile
 import torch
 
-from bowerbird.artifacts import BowerbirdError
+from bowerbird.stages.conversion import trials
+from bowerbird.artifacts.shards import Shards
+from bowerbird.artifacts.tables import read_table
 from bowerbird.audio import read_tags
-from bowerbird.config import ConversionConfig, RuntimeConfig
-from bowerbird.conversion import convert, convert_trials, files, trials
-from bowerbird.conversion.waveforms import PEAK, match_loudness, rms_and_peak
-from bowerbird.experiments import AnchorExperiment, KnnvcExperiment, VocoderExperiment
-from bowerbird.systems import load_system, system_class
+from bowerbird.config.sections.conversion import ConversionConfig
+from bowerbird.config.sections.runtime import RuntimeConfig
+from bowerbird.config.systems.anchors import AnchorExperiment
+from bowerbird.config.systems.knnvc import KnnvcExperiment
+from bowerbird.config.systems.vocoder import VocoderExperiment
+from bowerbird.errors import BowerbirdError
+from bowerbird.stages.conversion import files
+from bowerbird.stages.conversion.files import convert
+from bowerbird.stages.conversion.trials import convert_trials
+from bowerbird.stages.conversion.waveforms import PEAK, match_loudness, rms_and_peak
 from bowerbird.systems.base import Conversion, Utterance
-from bowerbird.systems.knnvc import KnnVC
-from bowerbird.tables import Shards, read_table
+from bowerbird.systems.knnvc.system import KnnVC
+from bowerbird.systems.load import load_system
 from speech import DIM, Study, make_study, make_vocoder, run_record, voice, write_trials
 
 CPU = RuntimeConfig(device="cpu")
@@ -36,8 +43,13 @@ def run(study: Study, output: Path, experiment=KnnvcExperiment(), **changes) -> 
     given = {"trials": study.trials, "features": study.features, "models": study.models}
     if experiment.system == "anchor":
         given |= {"features": [], "models": []}
-    convert_trials(study.manifest, audio=study.audio, output=output, experiment=experiment,
-                   **{"options": ConversionConfig(), "runtime": CPU} | given | changes)  # fmt: skip
+    convert_trials(
+        study.manifest,
+        audio=study.audio,
+        output=output,
+        experiment=experiment,
+        **{"options": ConversionConfig(), "runtime": CPU} | given | changes,
+    )
     return output
 
 

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from bowerbird.artifacts import BowerbirdError
-from bowerbird.config import CorpusConfig, RuntimeConfig
-from bowerbird.corpus import list_corpus, store_audio
-from bowerbird.tables import Shards, read_identity, read_table
+from bowerbird.artifacts.shards import Shards
+from bowerbird.artifacts.tables import read_identity, read_table
+from bowerbird.config.sections.corpus import CorpusConfig
+from bowerbird.config.sections.runtime import RuntimeConfig
+from bowerbird.errors import BowerbirdError
+from bowerbird.stages.corpus.manifest import list_corpus
+from bowerbird.stages.corpus.store import store_audio
 
 
 def speech(seed: int, seconds: float = 1.0, rate: int = 16000, channels: int = 1) -> np.ndarray:
@@ -70,10 +73,16 @@ def test_every_refusal_is_named(tmp_path: Path) -> None:
     table, rejected, _ = run(tmp_path, kind="folder", path=str(tmp_path / "c"), max_duration_s=2.0, test_speakers=0)
     assert list(table["utt_id"]) == ["s-good"]
     assert reasons(rejected) == {
-        "s/twin.wav": "duplicate content", "s/short.wav": "too short", "s/long.wav": "too long", "s/silent.wav": "silent",
-        "s/clipped.wav": "clipped", "s/nan.wav": "not finite", "s/empty.wav": "empty file", "s/corrupt.flac": "corrupt",
+        "s/twin.wav": "duplicate content",
+        "s/short.wav": "too short",
+        "s/long.wav": "too long",
+        "s/silent.wav": "silent",
+        "s/clipped.wav": "clipped",
+        "s/nan.wav": "not finite",
+        "s/empty.wav": "empty file",
+        "s/corrupt.flac": "corrupt",
         "s/truncated.wav": "corrupt",
-    }  # fmt: skip
+    }
 
 
 def table_corpus(tmp_path: Path, header: str, *lines: str) -> Path:
@@ -86,15 +95,24 @@ def table_corpus(tmp_path: Path, header: str, *lines: str) -> Path:
 
 def test_a_table_refuses_ids_paths_and_texts(tmp_path: Path) -> None:
     root = table_corpus(
-        tmp_path, "utt_id\tspeaker\tpath\ttext", "1\ts\ta.wav\thello", "1\ts\tb.wav\thello", "2\ts\tmissing.wav\thello",
-        "3\ts\t../out.wav\thello", "4\ts\tc.wav\t", "5\t\tc.wav\thello",
-    )  # fmt: skip
+        tmp_path,
+        "utt_id\tspeaker\tpath\ttext",
+        "1\ts\ta.wav\thello",
+        "1\ts\tb.wav\thello",
+        "2\ts\tmissing.wav\thello",
+        "3\ts\t../out.wav\thello",
+        "4\ts\tc.wav\t",
+        "5\t\tc.wav\thello",
+    )
     table, rejected, _ = run(tmp_path, path=str(root), require_text=True, test_speakers=0)
     assert list(table["utt_id"]) == ["1"]
     assert dict(zip(rejected["utt_id"], rejected["reason"], strict=True)) == {
-        "1": "duplicate id", "2": "missing file", "3": "path outside the corpus", "4": "missing transcript",
+        "1": "duplicate id",
+        "2": "missing file",
+        "3": "path outside the corpus",
+        "4": "missing transcript",
         "5": "incomplete row",
-    }  # fmt: skip
+    }
 
 
 def test_wrong_columns_name_the_nearest(tmp_path: Path) -> None:
@@ -146,8 +164,13 @@ def test_libritts(tmp_path: Path) -> None:
     (root / "speakers.tsv").write_text("READER\tGENDER\n84\tF\n")
     table, _, _ = run(tmp_path, kind="libritts", path=str(root))
     assert table.iloc[0][["speaker", "gender", "session", "text", "split", "sample_rate"]].tolist() == [
-        "84", "F", "121123", "Go! Do you hear?", "valid", 24000,
-    ]  # fmt: skip
+        "84",
+        "F",
+        "121123",
+        "Go! Do you hear?",
+        "valid",
+        24000,
+    ]
 
 
 def test_vctk_takes_one_microphone(tmp_path: Path) -> None:
@@ -170,8 +193,13 @@ def test_mls(tmp_path: Path) -> None:
     (root / "metainfo.txt").write_text(" SPEAKER   |   GENDER   | PARTITION\n 6892  | F | dev\n")
     table, _, _ = run(tmp_path, kind="mls", path=str(root))
     assert table.iloc[0][["speaker", "gender", "language", "session", "text", "split"]].tolist() == [
-        "6892", "F", "pl", "10350", "jak to jest", "valid",
-    ]  # fmt: skip
+        "6892",
+        "F",
+        "pl",
+        "10350",
+        "jak to jest",
+        "valid",
+    ]
 
 
 def many_speakers(tmp_path: Path, speakers: int = 12, each: int = 8) -> Path:

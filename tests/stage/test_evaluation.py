@@ -10,16 +10,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bowerbird.artifacts import BowerbirdError, Identity
-from bowerbird.config import ConversionConfig, EvaluationConfig, RuntimeConfig
-from bowerbird.conversion import convert_trials
+from bowerbird.artifacts.identity import Identity
+from bowerbird.artifacts.tables import SCORES, TRIALS, read_table, write_table
+from bowerbird.config.sections.conversion import ConversionConfig
+from bowerbird.config.sections.evaluation import EvaluationConfig
+from bowerbird.config.sections.runtime import RuntimeConfig
+from bowerbird.config.systems.anchors import AnchorExperiment
 from bowerbird.encoders import recognizer, speaker
 from bowerbird.encoders.recognizer import Recognizer, RecognizerIdentity
-from bowerbird.evaluation import SCORES, score_trials, summarise_scores
-from bowerbird.evaluation.material import once_a_wave
-from bowerbird.experiments import AnchorExperiment
+from bowerbird.errors import BowerbirdError
 from bowerbird.metrics import quality
-from bowerbird.tables import TRIALS, read_table, write_table
+from bowerbird.stages.conversion.trials import convert_trials
+from bowerbird.stages.evaluation.score import score_trials
+from bowerbird.stages.evaluation.summarize import summarize_scores
+from bowerbird.stages.evaluation.trial_data import once_a_wave
 from speech import IDENTITY, TEXTS, Study, make_study
 
 CPU = RuntimeConfig(device="cpu")
@@ -37,8 +41,15 @@ def anchors(study: Study) -> dict[str, Path]:
     tables = {}
     for anchor in ("ground-truth", "heldout-target"):
         tables[anchor] = study.root / "conversion" / anchor / "trials.parquet"
-        convert_trials(study.manifest, study.trials, study.audio, tables[anchor], AnchorExperiment(anchor=anchor),
-                       options=ConversionConfig(), runtime=CPU)  # fmt: skip
+        convert_trials(
+            study.manifest,
+            study.trials,
+            study.audio,
+            tables[anchor],
+            AnchorExperiment(anchor=anchor),
+            options=ConversionConfig(),
+            runtime=CPU,
+        )
     return tables
 
 
@@ -125,8 +136,16 @@ def test_unknown_families_and_altered_audio_are_named(study: Study, anchors: dic
     short = read_table(study.trials).iloc[:2]
     write_table(tmp_path / "short.parquet", short, IDENTITY, TRIALS)
     with pytest.raises(BowerbirdError, match="1 trials are not the ones"):
-        score_trials(anchors["ground-truth"], tmp_path / "short.parquet", study.manifest, study.audio,
-                     tmp_path / "s.parquet", "prosody", OPTIONS, CPU)  # fmt: skip
+        score_trials(
+            anchors["ground-truth"],
+            tmp_path / "short.parquet",
+            study.manifest,
+            study.audio,
+            tmp_path / "s.parquet",
+            "prosody",
+            OPTIONS,
+            CPU,
+        )
 
 
 # ------------------------------------------------------------------------------------------------------ intelligibility
@@ -158,7 +177,7 @@ def test_other_languages_and_empty_texts_are_not_scored_and_say_so(
     table = score(study, conversion, "intelligibility", tmp_path / "s.parquet")
     rates = table[table["metric"] == "mwer"]
     assert rates["value"].isna().tolist() == [False, True, True]
-    assert rates["note"].tolist() == ["", "language 'de': listener does not recognise it", "no reference text"]
+    assert rates["note"].tolist() == ["", "language 'de': listener does not recognize it", "no reference text"]
 
 
 def test_closed_set_is_the_same_for_every_experiment(study: Study, anchors: dict[str, Path], tmp_path: Path) -> None:
@@ -235,14 +254,14 @@ def word_counts(hits: int, substitutions: int, trial: str) -> list[tuple[str, st
     return [(trial, f"word_{name}", value) for name, value in counts.items()] + [(trial, "mwer", rate)]
 
 
-def summarise(paths: list[Path], output: Path) -> pd.DataFrame:
-    summarise_scores(paths, output, OPTIONS)
+def summarize(paths: list[Path], output: Path) -> pd.DataFrame:
+    summarize_scores(paths, output, OPTIONS)
     return read_table(output).set_index(["experiment", "metric"])
 
 
 def test_wer_is_pooled_over_words_and_the_mean_of_rates_is_another_metric(tmp_path: Path) -> None:
     rows = word_counts(0, 1, "s0-t0") + word_counts(9, 0, "s1-t1")
-    summary = summarise([scores(tmp_path / "sys" / "intelligibility.parquet", rows)], tmp_path / "summary.parquet")
+    summary = summarize([scores(tmp_path / "sys" / "intelligibility.parquet", rows)], tmp_path / "summary.parquet")
     assert summary.loc[("sys", "wer"), "mean"] == pytest.approx(0.1)
     assert summary.loc[("sys", "wer"), "definition"] == "wer@1"
     assert summary.loc[("sys", "wer"), "pooled"] == "errors / words, summed over trials"
@@ -253,7 +272,7 @@ def test_wer_is_pooled_over_words_and_the_mean_of_rates_is_another_metric(tmp_pa
 
 def test_missing_values_are_counted_with_their_reason(tmp_path: Path) -> None:
     rows = [("s0-t0", "f0_pcc", 0.5), ("s0-t1", "f0_pcc", np.nan), ("s1-t0", "vuv_f1", np.nan)]
-    summary = summarise([scores(tmp_path / "sys" / "prosody.parquet", rows)], tmp_path / "summary.parquet")
+    summary = summarize([scores(tmp_path / "sys" / "prosody.parquet", rows)], tmp_path / "summary.parquet")
     row = summary.loc[("sys", "f0_pcc")]
     assert (row["n"], row["missing"], row["mean"]) == (1, 1, 0.5)
     assert "1 trials without a value: no reason" in row["note"]
@@ -268,7 +287,7 @@ def test_different_definitions_never_meet(tmp_path: Path, column: str, value: st
     one = scores(tmp_path / "one" / "speaker.parquet", grid("secs", lambda i, j: 0.5))
     two = scores(tmp_path / "two" / "speaker.parquet", grid("secs", lambda i, j: 0.6), **{column: value})
     with pytest.raises(BowerbirdError, match=f"secs: not comparable: {column} .*{value}.*same settings"):
-        summarise([one, two], tmp_path / "summary.parquet")
+        summarize([one, two], tmp_path / "summary.parquet")
     assert not (tmp_path / "summary.parquet").exists()
 
 
@@ -276,14 +295,14 @@ def test_different_trials_never_meet(tmp_path: Path) -> None:
     one = scores(tmp_path / "one" / "speaker.parquet", grid("secs", lambda i, j: 0.5))
     two = scores(tmp_path / "two" / "speaker.parquet", grid("secs", lambda i, j: 0.5), trials="another list")
     with pytest.raises(BowerbirdError, match="another list of trials"):
-        summarise([one, two], tmp_path / "summary.parquet")
+        summarize([one, two], tmp_path / "summary.parquet")
 
 
 def test_differences_are_paired_and_the_same_when_made_twice(tmp_path: Path) -> None:
     one = scores(tmp_path / "one" / "speaker.parquet", grid("secs", lambda i, j: i + j / 3))
     two = scores(tmp_path / "two" / "speaker.parquet", grid("secs", lambda i, j: i + j / 3 - 0.25))
-    summarise([one, two], tmp_path / "a" / "summary.parquet")
-    summarise([one, two], tmp_path / "b" / "summary.parquet")
+    summarize([one, two], tmp_path / "a" / "summary.parquet")
+    summarize([one, two], tmp_path / "b" / "summary.parquet")
     for name in ("summary.parquet", "differences.parquet"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     difference = read_table(tmp_path / "a" / "differences.parquet").iloc[0]

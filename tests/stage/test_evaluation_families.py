@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from test_evaluation import CPU, OPTIONS, Listener, Spectra, altered, anchors, judges, score, study, values
 
-from bowerbird.artifacts import BowerbirdError
+from bowerbird.artifacts.tables import read_identity, read_table
 from bowerbird.encoders import recognizer, speaker
-from bowerbird.evaluation import summarise_scores, transcribe_sources
-from bowerbird.evaluation.series import collect_series
-from bowerbird.tables import read_identity, read_table
+from bowerbird.errors import BowerbirdError
+from bowerbird.stages.evaluation.aggregate import collect_series
+from bowerbird.stages.evaluation.intelligibility import transcribe_sources
+from bowerbird.stages.evaluation.summarize import summarize_scores
 from onnx_files import write_opinion
 from speech import TEXTS, Study
 
@@ -20,7 +21,7 @@ __all__ = ["anchors", "judges", "study"]  # fixtures
 
 
 def summary(paths: list[Path], output: Path) -> dict[tuple[str, str], float]:
-    summarise_scores(paths, output, OPTIONS)
+    summarize_scores(paths, output, OPTIONS)
     return read_table(output).set_index(["experiment", "metric"])["mean"].to_dict()
 
 
@@ -108,7 +109,7 @@ def transcribed(study: Study, output: Path) -> Path:
 def test_dwer_is_against_what_is_heard_in_the_source(
     study: Study, anchors: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bowerbird.evaluation import score_trials
+    from bowerbird.stages.evaluation.score import score_trials
 
     wrong = TEXTS[0].replace("birch", "perch")
     monkeypatch.setattr(recognizer, "load_recognizer", lambda *_: Listener(heard=wrong))
@@ -117,35 +118,63 @@ def test_dwer_is_against_what_is_heard_in_the_source(
     paths = []
     for name, conversion in anchors.items():
         paths.append(tmp_path / name / "intelligibility.parquet")
-        score_trials(conversion, study.trials, study.manifest, study.audio, paths[-1], "intelligibility", OPTIONS, CPU,
-                     transcripts)  # fmt: skip
+        score_trials(
+            conversion,
+            study.trials,
+            study.manifest,
+            study.audio,
+            paths[-1],
+            "intelligibility",
+            OPTIONS,
+            CPU,
+            transcripts,
+        )
     found = summary(paths, tmp_path / "summary.parquet")
-    assert found["ground-truth", "wer"] == pytest.approx(1 / 8)  # the recogniser's own error
+    assert found["ground-truth", "wer"] == pytest.approx(1 / 8)  # the recognizer's own error
     assert found["ground-truth", "dwer"] == 0.0
     rows = read_table(paths[1])
     assert set(rows.loc[rows["metric"] == "dword_hits", "note"]) == {"says other words than the source"}
 
 
-def test_transcripts_by_another_recogniser_are_refused(
+def test_transcripts_by_another_recognizer_are_refused(
     study: Study, anchors: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bowerbird.evaluation import score_trials
+    from bowerbird.stages.evaluation.score import score_trials
 
     transcripts = transcribed(study, tmp_path / "transcripts.parquet")
     monkeypatch.setattr(recognizer, "load_recognizer", lambda *_: Listener(name="another"))
     with pytest.raises(BowerbirdError, match="heard by 'listener', not by 'another'"):
-        score_trials(anchors["ground-truth"], study.trials, study.manifest, study.audio, tmp_path / "s.parquet",
-                     "intelligibility", OPTIONS, CPU, transcripts)  # fmt: skip
+        score_trials(
+            anchors["ground-truth"],
+            study.trials,
+            study.manifest,
+            study.audio,
+            tmp_path / "s.parquet",
+            "intelligibility",
+            OPTIONS,
+            CPU,
+            transcripts,
+        )
 
 
-def test_an_unheard_source_has_no_dwer(study: Study, anchors: dict[str, Path], tmp_path: Path,
-                                       monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    from bowerbird.evaluation import score_trials
+def test_an_unheard_source_has_no_dwer(
+    study: Study, anchors: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bowerbird.stages.evaluation.score import score_trials
 
     monkeypatch.setattr(recognizer, "load_recognizer", lambda *_: Listener(heard=""))
     transcripts = transcribed(study, tmp_path / "transcripts.parquet")
-    score_trials(anchors["ground-truth"], study.trials, study.manifest, study.audio, tmp_path / "s.parquet",
-                 "intelligibility", OPTIONS, CPU, transcripts)  # fmt: skip
+    score_trials(
+        anchors["ground-truth"],
+        study.trials,
+        study.manifest,
+        study.audio,
+        tmp_path / "s.parquet",
+        "intelligibility",
+        OPTIONS,
+        CPU,
+        transcripts,
+    )
     table = read_table(tmp_path / "s.parquet")
     assert values(table, "mwer") == [1.0] * 3  # an empty hypothesis is all words deleted
     assert np.isnan(values(table, "dword_hits")).all()

@@ -10,13 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bowerbird.artifacts import file_sha256
-from bowerbird.audio import write_audio
-from bowerbird.config import ConversionConfig, EvaluationConfig, RuntimeConfig
-from bowerbird.conversion import convert_trials
-from bowerbird.evaluation import score_trials, summarise_scores, transcribe_sources
-from bowerbird.experiments import AnchorExperiment
-from bowerbird.tables import read_identity, read_table, write_table
+from bowerbird.artifacts.audio_files import write_audio
+from bowerbird.artifacts.files import file_sha256
+from bowerbird.artifacts.tables import read_identity, read_table, write_table
+from bowerbird.config.sections.conversion import ConversionConfig
+from bowerbird.config.sections.evaluation import EvaluationConfig
+from bowerbird.config.sections.runtime import RuntimeConfig
+from bowerbird.config.systems.anchors import AnchorExperiment
+from bowerbird.stages.conversion.trials import convert_trials
+from bowerbird.stages.evaluation.intelligibility import transcribe_sources
+from bowerbird.stages.evaluation.score import score_trials
+from bowerbird.stages.evaluation.summarize import summarize_scores
 from speech import IDENTITY, Study, make_study
 
 CPU = RuntimeConfig(device="cpu")
@@ -29,8 +33,15 @@ ANCHORS = ("ground-truth", "random-speaker")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     made = make_study(tmp_path_factory.mktemp("study"))
     for anchor in ANCHORS:
-        convert_trials(made.manifest, made.trials, made.audio, made.root / "conversion" / anchor / "trials.parquet",
-                       AnchorExperiment(anchor=anchor), options=ConversionConfig(), runtime=CPU)  # fmt: skip
+        convert_trials(
+            made.manifest,
+            made.trials,
+            made.audio,
+            made.root / "conversion" / anchor / "trials.parquet",
+            AnchorExperiment(anchor=anchor),
+            options=ConversionConfig(),
+            runtime=CPU,
+        )
     return made
 
 
@@ -42,9 +53,18 @@ def evaluate(root: Path, output: Path) -> None:
     for anchor in ANCHORS:
         for family in FAMILIES:
             heard = transcripts if family == "intelligibility" else None
-            score_trials(root / "conversion" / anchor / "trials.parquet", trials, manifest, audio,
-                         output / anchor / f"{family}.parquet", family, OPTIONS, CPU, heard)  # fmt: skip
-    summarise_scores(sorted(output.glob("*/*.parquet")), output / "summary.parquet", OPTIONS)
+            score_trials(
+                root / "conversion" / anchor / "trials.parquet",
+                trials,
+                manifest,
+                audio,
+                output / anchor / f"{family}.parquet",
+                family,
+                OPTIONS,
+                CPU,
+                heard,
+            )
+    summarize_scores(sorted(output.glob("*/*.parquet")), output / "summary.parquet", OPTIONS)
 
 
 def test_scored_twice_every_table_has_the_same_bytes(study: Study, tmp_path: Path) -> None:
@@ -83,8 +103,16 @@ def prosody(study: Study, tmp_path: Path, pitch: Callable[[np.ndarray], np.ndarr
         write_audio(tmp_path / trial["path"], tone(study.waves[trial["source_utt"]], pitch))
         made.append(file_sha256(tmp_path / trial["path"]))
     write_table(tmp_path / "trials.parquet", table.assign(sha256=made), IDENTITY)
-    score_trials(tmp_path / "trials.parquet", study.trials, study.manifest, study.audio, tmp_path / "scores.parquet",
-                 "prosody", OPTIONS, CPU)  # fmt: skip
+    score_trials(
+        tmp_path / "trials.parquet",
+        study.trials,
+        study.manifest,
+        study.audio,
+        tmp_path / "scores.parquet",
+        "prosody",
+        OPTIONS,
+        CPU,
+    )
     scores = read_table(tmp_path / "scores.parquet")
     assert scores["value"].notna().all()
     return scores.groupby("metric")["value"].mean().to_dict()

@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bowerbird import features
-from bowerbird.artifacts import BowerbirdError, Identity, RunRecord
-from bowerbird.config import FeaturesConfig, RuntimeConfig
-from bowerbird.features import extract_features
-from bowerbird.tables import Shards, ShardWriter, read_identity
+from bowerbird.artifacts.identity import Identity, RunRecord
+from bowerbird.artifacts.shards import Shards, ShardWriter
+from bowerbird.artifacts.tables import read_identity
+from bowerbird.config.sections.features import FeaturesConfig
+from bowerbird.config.sections.runtime import RuntimeConfig
+from bowerbird.errors import BowerbirdError
+from bowerbird.stages.features import __init__ as features
+from bowerbird.stages.features.extract import extract_features
 
 OPTIONS = FeaturesConfig(encoder="bundled:nano-encoder", layer=1)
 
@@ -114,7 +117,7 @@ def test_what_changes_the_bytes_is_in_the_identity_and_nothing_else(audio: Path,
     """The same model from another folder gives the same files, and no path is in them."""
     import shutil
 
-    from bowerbird.config import bundled
+    from bowerbird.config.paths import bundled
 
     outputs = []
     for place in ("here", "there"):

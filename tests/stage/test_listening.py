@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bowerbird.artifacts import BowerbirdError, write_json
-from bowerbird.cli import main
-from bowerbird.config import ReportConfig
-from bowerbird.metrics.bootstrap import Resampling
-from bowerbird.report import analyse_listening, write_report
-from bowerbird.report.opinions import analyse, collect_answers
+from bowerbird.artifacts.files import write_json
+from bowerbird.cli.__main__ import main
+from bowerbird.config.sections.report import ReportConfig
+from bowerbird.errors import BowerbirdError
+from bowerbird.metrics.statistics import Resampling
+from bowerbird.stages.evaluation.listening import analyse, analyze_listening, collect_answers
+from bowerbird.stages.report.page import write_report
 from report_fixture import fake_run
 
 
@@ -90,7 +91,7 @@ def answered(key: dict, listener: str, folder: Path, noise: int = 0) -> Path:
 
 def test_answers_become_means_and_preferences(report: Path, key: dict, tmp_path: Path, capsys) -> None:
     paths = [answered(key, f"listener{n}", tmp_path, n) for n in range(1, 10)]
-    analyse_listening(paths, report / "assets/listening/key.json", tmp_path / "opinions.csv", bootstrap=200)
+    analyze_listening(paths, report / "assets/listening/key.json", tmp_path / "opinions.csv", bootstrap=200)
     printed = capsys.readouterr().out
     assert "qrvc" in printed and "knnvc over qrvc" in printed and "0.0 %" in printed
     table = pd.read_csv(tmp_path / "opinions.csv", keep_default_na=False).set_index(["question", "system"])
@@ -104,18 +105,30 @@ def test_answers_become_means_and_preferences(report: Path, key: dict, tmp_path:
 def test_intervals_know_listeners_and_trials() -> None:
     """A strict and a mild half of listeners: the interval is as wide as so few listeners make it."""
     rows = [
-        {"listener": f"l{n}", "question": "mos", "system": "a", "against": "", "trial_id": f"t{t}", "value": 2.0 + 2 * (n % 2)}
-        for n in range(10) for t in range(50)
-    ]  # fmt: skip
+        {
+            "listener": f"l{n}",
+            "question": "mos",
+            "system": "a",
+            "against": "",
+            "trial_id": f"t{t}",
+            "value": 2.0 + 2 * (n % 2),
+        }
+        for n in range(10)
+        for t in range(50)
+    ]
     line = analyse(pd.DataFrame(rows), Resampling(500)).iloc[0]
     assert line["mean"] == 3.0 and line["high"] - line["low"] > 1.0  # 500 answers taken as independent would say 0.18
     assert line["note"] == ""
 
 
 def test_preference_is_of_the_system_not_of_the_side() -> None:
-    key = {"test": "t", "questions": {
-        "x": {"kind": "abx", "systems": ["b", "a"], "trial_id": "1"}, "y": {"kind": "abx", "systems": ["a", "b"], "trial_id": "2"},
-    }}  # fmt: skip
+    key = {
+        "test": "t",
+        "questions": {
+            "x": {"kind": "abx", "systems": ["b", "a"], "trial_id": "1"},
+            "y": {"kind": "abx", "systems": ["a", "b"], "trial_id": "2"},
+        },
+    }
     answers = {"x": {"answer": "B"}, "y": {"answer": "A"}}
     import tempfile
 
@@ -133,12 +146,12 @@ def test_wrong_files_are_named(report: Path, key: dict, tmp_path: Path, capsys) 
     other = tmp_path / "other.json"
     write_json(other, {**answers, "test": "another"})
     with pytest.raises(BowerbirdError, match="answers to test 'another'"):
-        analyse_listening([other], place)
+        analyze_listening([other], place)
     write_json(other, {**answers, "answers": {next(iter(key["questions"])): {"answer": "9"}}})
     with pytest.raises(BowerbirdError, match="has the answer '9'"):
-        analyse_listening([other], place)
+        analyze_listening([other], place)
     write_json(other, answers)
     with pytest.raises(BowerbirdError, match=r"listener 'good' is in .*good\.json already"):
-        analyse_listening([good, other], place)
+        analyze_listening([good, other], place)
     assert main(["listening", "analyse", str(good), "--key", str(good)]) == 1
     assert "not a key of a listening test" in capsys.readouterr().err

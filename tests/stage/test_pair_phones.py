@@ -8,10 +8,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from bowerbird.artifacts import BowerbirdError, Identity, RunRecord
-from bowerbird.config import PairsConfig, RuntimeConfig, bundled
-from bowerbird.pairs import quality_table, search_pairs, summarise_pairs
-from bowerbird.tables import ShardWriter, read_identity, read_table
+from bowerbird.artifacts.identity import Identity, RunRecord
+from bowerbird.artifacts.shards import ShardWriter
+from bowerbird.artifacts.tables import read_identity, read_table
+from bowerbird.config.paths import bundled
+from bowerbird.config.sections.pairs import PairsConfig
+from bowerbird.config.sections.runtime import RuntimeConfig
+from bowerbird.errors import BowerbirdError
+from bowerbird.stages.pairs.quality import quality_table, summarize_pairs
+from bowerbird.stages.pairs.search import search_pairs
 from speech import Study, make_study
 
 CPU = RuntimeConfig(device="cpu")
@@ -42,7 +47,7 @@ def quality(study: Study, method: str, **inputs) -> Path:
     pairs = [folder / "shard-0000.npy"]
     search_pairs(study.manifest, study.features, pairs[0], 0, PairsConfig(k=2, min_pool_s=0.1, method=method), CPU)
     output = folder / "quality.parquet"
-    summarise_pairs(study.manifest, pairs, study.features, output, phonetic="bundled:nano-phones", **inputs)
+    summarize_pairs(study.manifest, pairs, study.features, output, phonetic="bundled:nano-phones", **inputs)
     return output
 
 
@@ -55,7 +60,9 @@ def test_phones_of_neighbours_agree_and_those_of_random_frames_by_chance(study: 
 
 def test_features_of_another_encoder_are_listened_to(study: Study) -> None:
     write_features(study, "somebody/else")
-    with pytest.raises(BowerbirdError, match=r"--phonetic: bundled:nano-phones: reads bundled:nano-encoder, layer 3.*--audio"):
+    with pytest.raises(
+        BowerbirdError, match=r"--phonetic: bundled:nano-phones: reads bundled:nano-encoder, layer 3.*--audio"
+    ):
         quality(study, "nearest")
     table = read_table(quality(study, "nearest", audio=study.audio))
     assert table["phone_agreement"].between(0, 1).all()  # tones, not speech: only that it was heard

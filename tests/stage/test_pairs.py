@@ -8,14 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from bowerbird.artifacts import BowerbirdError
-from bowerbird.codebook import assign_units, fit_codebook
-from bowerbird.config import CodebookConfig, PairsConfig
-from bowerbird.nn.neighbours import Pool
-from bowerbird.pairs import PairShards, materialize, plan_pairs, quality_table, search_pairs, summarise_pairs
-from bowerbird.pairs.plan import Speech, choose
-from bowerbird.pairs.search import random_members
-from bowerbird.tables import Shards, read_identity, read_table
+from bowerbird.artifacts.pairs import PairShards, materialize
+from bowerbird.artifacts.shards import Shards
+from bowerbird.artifacts.tables import read_identity, read_table
+from bowerbird.config.sections.codebook import CodebookConfig
+from bowerbird.config.sections.pairs import PairsConfig
+from bowerbird.errors import BowerbirdError
+from bowerbird.nn.nearest import Pool
+from bowerbird.stages.codebook.assign import assign_units
+from bowerbird.stages.codebook.fit import fit_codebook
+from bowerbird.stages.pairs.plan import Speech, choose, plan_pairs
+from bowerbird.stages.pairs.quality import quality_table, summarize_pairs
+from bowerbird.stages.pairs.search import random_members, search_pairs
 from fixtures import CPU, tiny_corpus, write_corpus
 
 OPTIONS = PairsConfig(k=4, min_pool_s=1)
@@ -90,7 +94,7 @@ def test_materialize_is_the_mean_of_the_k_nearest(corpus, tmp_path):
 
 def test_same_bytes_for_any_number_of_threads_and_frames_at_a_time(corpus, tmp_path, monkeypatch):
     once = digests(search(corpus, tmp_path / "a"))
-    monkeypatch.setattr("bowerbird.pairs.search._BATCH", 90)
+    monkeypatch.setattr("bowerbird.stages.pairs.search._BATCH", 90)
     monkeypatch.setattr("bowerbird.nn.neighbours._SCORES", 100 * 400)
     monkeypatch.setattr("bowerbird.nn.neighbours._GROUP", 3)
     monkeypatch.setattr("bowerbird.nn.neighbours._CACHED", 999)
@@ -185,8 +189,7 @@ def test_no_eligible_donor_names_the_option(corpus, tmp_path):
         plan_pairs(speech, 0, OPTIONS.model_copy(update={"min_pool_s": 60}))
     unknown = write_corpus(tmp_path / "g", corpus.table.assign(gender=""), corpus.frames)
     with pytest.raises(BowerbirdError, match=r"pairs\.donor_gender: cross: no donor for spk0-00"):
-        plan_pairs(Speech(unknown.manifest, unknown.features), 0,
-                   OPTIONS.model_copy(update={"donor_gender": "cross"}))
+        plan_pairs(Speech(unknown.manifest, unknown.features), 0, OPTIONS.model_copy(update={"donor_gender": "cross"}))
     splits = corpus.table["speaker"].map(lambda name: "valid" if name == "spk0" else "test")
     alone = write_corpus(tmp_path / "a", corpus.table.assign(split=splits), corpus.frames)
     with pytest.raises(BowerbirdError, match=r"only speaker of split valid; raise corpus\.valid_speakers"):
@@ -218,16 +221,20 @@ def test_speaker_with_one_utterance_is_left_out_and_counted(corpus, tmp_path, ca
 
 
 def test_controls_use_the_same_donors(corpus, tmp_path):
-    found = {method: PairShards(search(corpus, tmp_path / method, OPTIONS.model_copy(update={"method": method})))
-             for method in ("nearest", "random", "shuffled")}
+    found = {
+        method: PairShards(search(corpus, tmp_path / method, OPTIONS.model_copy(update={"method": method})))
+        for method in ("nearest", "random", "shuffled")
+    }
     for pairs in found.values():
         assert pairs.index["donor_speaker"].equals(found["nearest"].index["donor_speaker"])
     for row in range(len(found["nearest"])):
         near, shuffled = found["nearest"].indices(row), found["shuffled"].indices(row)
         assert not np.array_equal(near, shuffled) and sorted(map(tuple, near)) == sorted(map(tuple, shuffled))
         assert all(len(set(items)) == 4 for items in found["random"].indices(row))
-    mean = {method: np.mean([pairs.distances(r).astype(float).mean() for r in range(len(pairs))])
-            for method, pairs in found.items()}
+    mean = {
+        method: np.mean([pairs.distances(r).astype(float).mean() for r in range(len(pairs))])
+        for method, pairs in found.items()
+    }
     assert mean["nearest"] < mean["random"] / 3 and mean["nearest"] < mean["shuffled"] / 3
 
 
@@ -278,7 +285,7 @@ def test_quality_against_the_random_control(corpus, tmp_path, capsys):
     for method in ("nearest", "random"):
         paths = search(corpus, tmp_path / method, OPTIONS.model_copy(update={"method": method}))
         output = tmp_path / method / "quality.parquet"
-        summarise_pairs(corpus.manifest, paths, corpus.features, output, units)
+        summarize_pairs(corpus.manifest, paths, corpus.features, output, units)
         facts[method] = read_identity(output)["facts"]
         table = read_table(output)
         assert len(table) == len(PairShards(paths)) and table["coverage"].between(0, 1).all()
@@ -293,7 +300,7 @@ def test_quality_against_the_random_control(corpus, tmp_path, capsys):
 def test_quality_without_units_and_of_the_same_speaker(corpus, tmp_path):
     paths = search(corpus, tmp_path, OPTIONS.model_copy(update={"same_speaker": True, "max_pool_s": 4.5}))
     output = tmp_path / "quality.parquet"
-    summarise_pairs(corpus.manifest, paths, corpus.features, output)
+    summarize_pairs(corpus.manifest, paths, corpus.features, output)
     table, pairs = read_table(output), PairShards(paths)
     assert table["pool_frames"].tolist() == pairs.index["pool_frames"].tolist()
     assert table["unit_agreement"].isna().all() and "unit_agreement" not in read_identity(output)["facts"]

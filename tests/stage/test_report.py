@@ -12,16 +12,19 @@ import pandas as pd
 import pytest
 import soundfile
 
-from bowerbird.artifacts import BowerbirdError, write_json, write_text
-from bowerbird.config import ReportConfig, dump_config, load_config, parse_config, read_yaml
-from bowerbird.report import write_report
-from bowerbird.report.anchors import check_anchors
-from bowerbird.report.formats import duration, number, size, slug
-from bowerbird.report.listening import choose_trials
-from bowerbird.report.run import Run
-from bowerbird.report.scores import METRICS, Definition, describe_system, gather_scores
-from bowerbird.report.verifiers import Verifier
-from bowerbird.tables import read_table, write_table
+from bowerbird.artifacts.files import write_json, write_text
+from bowerbird.artifacts.tables import read_table, write_table
+from bowerbird.config.loading import dump_config, load_config, parse_config, read_yaml
+from bowerbird.config.sections.report import ReportConfig
+from bowerbird.errors import BowerbirdError
+from bowerbird.metrics.anchors import check_anchors
+from bowerbird.metrics.registry import METRICS
+from bowerbird.metrics.shared_models import Verifier
+from bowerbird.stages.report.formats import duration, number, size, slug
+from bowerbird.stages.report.page import write_report
+from bowerbird.stages.report.players import choose_trials
+from bowerbird.stages.report.run import Run
+from bowerbird.stages.report.tables import Definition, describe_system, gather_scores
 from report_fixture import EVIL, IDENTITY, fake_run
 
 
@@ -209,8 +212,15 @@ def test_a_folder_of_somebody_else_is_not_deleted(run: Path, tmp_path: Path) -> 
 
 def test_numbers_for_the_eye() -> None:
     assert [number(v) for v in (None, float("nan"), 0, 3, 0.1234, 12.345, 17814, 1234.5)] == [
-        "–", "–", "0", "3", "0.123", "12.3", "17\u202f814", "1\u202f234",
-    ]  # fmt: skip
+        "–",
+        "–",
+        "0",
+        "3",
+        "0.123",
+        "12.3",
+        "17\u202f814",
+        "1\u202f234",
+    ]
     assert [duration(v) for v in (0.04, 59.9, 61, 3600 * 5 + 200)] == ["0.0 s", "59.9 s", "1 min 01 s", "5 h 03 min"]
     assert [size(v) for v in (0.5, 12.34, 2048)] == ["512 KiB", "12.3 MiB", "2.0 GiB"]
     assert slug("../a b<c>") == "a-b-c"
@@ -238,23 +248,34 @@ def judged_by(run: Path, tmp_path: Path, model: str, second: str = "") -> Path:
 
 SYSTEMS = {
     "taught": {"system": "palindromic", "features": "nano", "pairs": "knn4", "vocoder": "vocoder"},
-    "untaught": {"system": "palindromic", "features": "nano", "pairs": "knn4", "vocoder": "vocoder",
-                 "converter": {"speaker_weight": 0.0}},
-    "by-table": {"system": "stepback", "features": "mel", "vocoder": "bundled:nano-vocoder-mel",
-                 "preparation": {"speakers": "table"}},
+    "untaught": {
+        "system": "palindromic",
+        "features": "nano",
+        "pairs": "knn4",
+        "vocoder": "vocoder",
+        "converter": {"speaker_weight": 0.0},
+    },
+    "by-table": {
+        "system": "stepback",
+        "features": "mel",
+        "vocoder": "bundled:nano-vocoder-mel",
+        "preparation": {"speakers": "table"},
+    },
     "by-reference": {"system": "stepback", "features": "mel", "vocoder": "bundled:nano-vocoder-mel"},
     "print": {"system": "takin", "features": "nano", "vocoder": "bundled:nano-vocoder-mel"},
     "no-print": {"system": "takin", "features": "nano", "voices": "", "vocoder": "bundled:nano-vocoder-mel"},
     "on-wavlm": {"system": "knnvc", "features": "large"},
-}  # fmt: skip
+}
 SECTIONS = {
     "features": {
-        "nano": {}, "large": {"encoder": "microsoft/wavlm-large", "layer": 6}, "mel": {"encoder": "log-mel", "layer": 0},
+        "nano": {},
+        "large": {"encoder": "microsoft/wavlm-large", "layer": 6},
+        "mel": {"encoder": "log-mel", "layer": 0},
         "phones": {"encoder": "phonetic:bundled:nano-phones", "layer": 0},
         "voice": {"encoder": "voice-print:ge2e", "layer": 0, "max_window_s": 8.0},
     },
     "pairs": {"knn4": {}},
-}  # fmt: skip
+}
 
 
 def test_both_verifiers_are_named_and_whose_kin_they_are(run: Path, tmp_path: Path) -> None:
@@ -420,9 +441,15 @@ def test_steps_of_the_sampler_are_beside_what_they_cost(run: Path, tmp_path: Pat
     costs = {"takin": 0.2, "takin-5": 0.1, "takin-midpoint": 0.21, "takin-alone": 0.3}
     for name, flow in costs.items():
         rtf = {"condition": 0.01, "flow": flow, "vocoding": 0.05, "conversion": flow + 0.06}
-        write_json(part / "conversion" / name / "trials.parquet.run.json", {"rtf": rtf, "audio_s": 61.0, "seconds": 9.0})
+        write_json(
+            part / "conversion" / name / "trials.parquet.run.json", {"rtf": rtf, "audio_s": 61.0, "seconds": 9.0}
+        )
     found = Run(part, parse_config(study)).samplings
-    assert [(s.experiment, s.steps, s.calls) for s in found] == [("takin-5", 5, 10), ("takin", 10, 20), ("takin-midpoint", 5, 20)]
+    assert [(s.experiment, s.steps, s.calls) for s in found] == [
+        ("takin-5", 5, 10),
+        ("takin", 10, 20),
+        ("takin-midpoint", 5, 20),
+    ]
     report = write(part, tmp_path / "report", players=0)
     text = Page(report).text
     assert "Steps of the sampler" in text and "takin, w = 0.7, 10 s midpoint 5 20 " in text

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bowerbird.config import ReportConfig
-from bowerbird.report import write_report
+from bowerbird.config.sections.report import ReportConfig
+from bowerbird.stages.report.page import write_report
 from report_fixture import fake_run
 from webdriver import CHROMIUM, DRIVER, MISSING, Browser, browser
 

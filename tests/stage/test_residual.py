@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from bowerbird.artifacts import BowerbirdError, Identity, RunRecord
-from bowerbird.audit.probes import audit_residual
-from bowerbird.codebook import Codebook
-from bowerbird.codebook.residual import Part, probe, probe_residual
-from bowerbird.config import RuntimeConfig
-from bowerbird.tables import ShardWriter, read_identity, read_table
+from bowerbird.artifacts.codebook import Codebook
+from bowerbird.artifacts.identity import Identity, RunRecord
+from bowerbird.artifacts.shards import ShardWriter
+from bowerbird.artifacts.tables import read_identity, read_table
+from bowerbird.config.sections.runtime import RuntimeConfig
+from bowerbird.errors import BowerbirdError
+from bowerbird.inspection.probes import audit_residual
+from bowerbird.stages.codebook.residual import Part, probe, probe_residual
 from speech import Study, make_study
 
 CPU = RuntimeConfig(device="cpu")
@@ -40,8 +42,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 def test_the_speaker_is_in_the_residual_and_not_in_the_codes(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
     folder = study.root / "codebook" / "k4"
-    probe_residual(folder / "centroids.safetensors", study.manifest, study.features, study.audio, folder / "residual.parquet",
-                   CPU)  # fmt: skip
+    probe_residual(
+        folder / "centroids.safetensors", study.manifest, study.features, study.audio, folder / "residual.parquet", CPU
+    )
     table = read_table(folder / "residual.parquet").set_index(["representation", "target"])
     accuracy = table["accuracy"].to_dict()
     assert accuracy["Q", "speaker"] < 0.6

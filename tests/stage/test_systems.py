@@ -12,41 +12,51 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from bowerbird.artifacts import BowerbirdError, Identity, RunRecord
-from bowerbird.codebook import fit_codebook
-from bowerbird.config import (
-    CodebookConfig,
-    ConversionConfig,
-    FeaturesConfig,
-    PairsConfig,
-    RuntimeConfig,
-    TrainingConfig,
-)
-from bowerbird.conversion import convert_trials
-from bowerbird.experiments import (
-    PalindromicExperiment,
-    QrvcExperiment,
-    StepbackExperiment,
-    TakinExperiment,
-    VocoderExperiment,
-)
-from bowerbird.features import extract_features
-from bowerbird.pairs import search_pairs
-from bowerbird.tables import MANIFEST, Shards, ShardWriter, read_table, write_table
-from bowerbird.training import train_stage
+from bowerbird.artifacts.identity import Identity, RunRecord
+from bowerbird.artifacts.shards import Shards, ShardWriter
+from bowerbird.artifacts.tables import MANIFEST, read_table, write_table
+from bowerbird.config.sections.codebook import CodebookConfig
+from bowerbird.config.sections.conversion import ConversionConfig
+from bowerbird.config.sections.features import FeaturesConfig
+from bowerbird.config.sections.pairs import PairsConfig
+from bowerbird.config.sections.runtime import RuntimeConfig
+from bowerbird.config.sections.training import TrainingConfig
+from bowerbird.config.systems.palindromic import PalindromicExperiment
+from bowerbird.config.systems.qrvc import QrvcExperiment
+from bowerbird.config.systems.stepback import StepbackExperiment
+from bowerbird.config.systems.takin import TakinExperiment
+from bowerbird.config.systems.vocoder import VocoderExperiment
+from bowerbird.errors import BowerbirdError
+from bowerbird.stages.codebook.fit import fit_codebook
+from bowerbird.stages.conversion.trials import convert_trials
+from bowerbird.stages.features.extract import extract_features
+from bowerbird.stages.pairs.search import search_pairs
+from bowerbird.stages.training.train import train_stage
 from published_fixture import write_published
 from speech import Study, make_study, make_vocoder
 
 CPU = RuntimeConfig(device="cpu")
 LENGTHS = {"steps": 4, "batch_size": 2, "valid_every": 2}
 CONVERTER = {
-    **LENGTHS, "layers": 1, "heads": 2, "width": 16, "feedforward": 16, "segment_frames": 20, "prompt_min_s": 0.2,
-    "prompt_max_s": 0.8, "speaker_warmup": 2, "lr_warmup": 0,
-}  # fmt: skip
-REVOCODER = {
-    **LENGTHS, "generator": "vocos-nano", "segment_frames": 10, "context_frames": 20, "prompt_min_s": 0.2,
+    **LENGTHS,
+    "layers": 1,
+    "heads": 2,
+    "width": 16,
+    "feedforward": 16,
+    "segment_frames": 20,
+    "prompt_min_s": 0.2,
     "prompt_max_s": 0.8,
-}  # fmt: skip
+    "speaker_warmup": 2,
+    "lr_warmup": 0,
+}
+REVOCODER = {
+    **LENGTHS,
+    "generator": "vocos-nano",
+    "segment_frames": 10,
+    "context_frames": 20,
+    "prompt_min_s": 0.2,
+    "prompt_max_s": 0.8,
+}
 RESYNTHESIS = {**LENGTHS, "generator": "vocos-nano", "segment_frames": 10, "context_frames": 20, "variation_dim": 2}
 
 
@@ -62,10 +72,16 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 def train(study: Study, experiment: Any, stage: str, output: Path, every: int = 100, **inputs: Any) -> Path:
     train_stage(
-        output=output / "model.safetensors", stage=stage, experiment=experiment, manifest=study.manifest,
-        training=TrainingConfig(checkpoint_every=every, log_every=1, audio_samples=0), runtime=CPU,
-        features=study.features, audio=study.audio, **inputs,
-    )  # fmt: skip
+        output=output / "model.safetensors",
+        stage=stage,
+        experiment=experiment,
+        manifest=study.manifest,
+        training=TrainingConfig(checkpoint_every=every, log_every=1, audio_samples=0),
+        runtime=CPU,
+        features=study.features,
+        audio=study.audio,
+        **inputs,
+    )
     return output
 
 
@@ -89,8 +105,18 @@ def palindromic(study: Study, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 
 def convert(study: Study, experiment: Any, output: Path, models: list[str], **inputs: Any) -> list[str]:
-    convert_trials(study.manifest, study.trials, study.audio, output, experiment, study.features, models=models,
-                   options=ConversionConfig(), runtime=CPU, **inputs)  # fmt: skip
+    convert_trials(
+        study.manifest,
+        study.trials,
+        study.audio,
+        output,
+        experiment,
+        study.features,
+        models=models,
+        options=ConversionConfig(),
+        runtime=CPU,
+        **inputs,
+    )
     table = read_table(output)
     assert set(table["status"]) == {"ok"}, list(table["error"])
     return list(table["sha256"])
@@ -138,10 +164,22 @@ def test_the_converter_overfits_eight_pairs(study: Study, tmp_path: Path) -> Non
     shutil.copytree(study.root / "pairs", tmp_path / "pairs")
     write_table(tmp_path / "pairs" / "shard-0000.parquet", eight, Identity("fixture", 1, {}))
     options = {
-        **CONVERTER, "width": 128, "layers": 2, "feedforward": 256, "steps": 300, "batch_size": 8, "learning_rate": 3e-3,
-        "dropout": 0.0, "speaker_weight": 0.0, "segment_frames": 56, "valid_every": 1000, "lr_decay": 0.8,
-        "lr_decay_steps": 50, "prompt_min_s": 0.3, "prompt_max_s": 0.3,
-    }  # fmt: skip
+        **CONVERTER,
+        "width": 128,
+        "layers": 2,
+        "feedforward": 256,
+        "steps": 300,
+        "batch_size": 8,
+        "learning_rate": 3e-3,
+        "dropout": 0.0,
+        "speaker_weight": 0.0,
+        "segment_frames": 56,
+        "valid_every": 1000,
+        "lr_decay": 0.8,
+        "lr_decay_steps": 50,
+        "prompt_min_s": 0.3,
+        "prompt_max_s": 0.3,
+    }
     experiment = PalindromicExperiment(converter=options)
     small = dataclasses.replace(study, manifest=tmp_path / "manifest.parquet")
     chosen = [tmp_path / "pairs" / "shard-0000.npy"]
@@ -191,14 +229,32 @@ DUAL_FLOW = {**SPECTROGRAM, "robustness_every": 2, "conversion_ramp": 1, "amendm
 
 # --------------------------------------------------------------------------------------------------------------- Takin-VC
 CONTENT = {
-    **LENGTHS, "codes": 8, "code_dim": 8, "content_dim": 12, "generator": "vocos-nano", "segment_frames": 20,
+    **LENGTHS,
+    "codes": 8,
+    "code_dim": 8,
+    "content_dim": 12,
+    "generator": "vocos-nano",
+    "segment_frames": 20,
     "adversarial_from": 2,
-}  # fmt: skip
+}
 FLOW = {
-    **LENGTHS, "codes": 8, "code_dim": 8, "content_dim": 12, "context_layers": 1, "context_width": 16, "heads": 2,
-    "memory_layers": 1, "memory_width": 16, "width": 16, "layers": 4, "blocks": 1, "segment_frames": 20,
-    "prompt_min_s": 0.2, "prompt_max_s": 0.8, "lr_warmup": 0,
-}  # fmt: skip
+    **LENGTHS,
+    "codes": 8,
+    "code_dim": 8,
+    "content_dim": 12,
+    "context_layers": 1,
+    "context_width": 16,
+    "heads": 2,
+    "memory_layers": 1,
+    "memory_width": 16,
+    "width": 16,
+    "layers": 4,
+    "blocks": 1,
+    "segment_frames": 20,
+    "prompt_min_s": 0.2,
+    "prompt_max_s": 0.8,
+    "lr_warmup": 0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -241,9 +297,14 @@ def test_takin_trains_both_stages_and_converts(
     models = [f"flow={folder / 'flow'}", f"vocoder={make_vocoder(tmp_path / 'mels', 80)}"]
     results = {}
     for name, values in {
-        "plain": {}, "again": {}, "steps": {"sampling_steps": 4}, "midpoint": {"sampler": "midpoint"}, "no guidance": {"guidance": 0.0},
-        "reference": {"reference_s": 0.5}, "seed": {"seed": 1},
-    }.items():  # fmt: skip
+        "plain": {},
+        "again": {},
+        "steps": {"sampling_steps": 4},
+        "midpoint": {"sampler": "midpoint"},
+        "no guidance": {"guidance": 0.0},
+        "reference": {"reference_s": 0.5},
+        "seed": {"seed": 1},
+    }.items():
         changed = experiment.model_copy(update=values)
         output = tmp_path / name / "trials.parquet"
         results[name] = convert(study, changed, output, models, phones=streams["phones"])
@@ -304,7 +365,14 @@ def test_takin_learns_the_mels_of_a_published_vocoder_and_converts_through_it(
     extract_features(study.audio[0], mels[0], FeaturesConfig(encoder="log-mel-24k", layer=0), CPU)
     published = f"vocoder={write_published(tmp_path / 'published')}"
     experiment, folder = takin
-    train(study, experiment, "flow", tmp_path / "flow", **{**streams, "mels": mels}, models=[f"content={folder / 'content'}"])
+    train(
+        study,
+        experiment,
+        "flow",
+        tmp_path / "flow",
+        **{**streams, "mels": mels},
+        models=[f"content={folder / 'content'}"],
+    )
     config = json.loads((tmp_path / "flow/config.json").read_text())
     assert config["bands"] == 100 and config["mels"]["dim"] == 100
     models = [f"flow={tmp_path / 'flow'}", published]
@@ -315,34 +383,50 @@ def test_takin_learns_the_mels_of_a_published_vocoder_and_converts_through_it(
         assert row["status"] == "ok" and abs(row["num_samples"] - spoken[row["source_utt"]]) < 400
     wrong = "it reads mels at 24 kHz of 100 dimensions, the flow makes mels of 80 bands, 50 frames a second"
     with pytest.raises(BowerbirdError, match=wrong):
-        convert(study, experiment, tmp_path / "w.parquet", [f"flow={folder / 'flow'}", published], phones=streams["phones"])
+        convert(
+            study, experiment, tmp_path / "w.parquet", [f"flow={folder / 'flow'}", published], phones=streams["phones"]
+        )
     copy = VocoderExperiment(published="published", features="mel-24k")
     through = dataclasses.replace(study, features=mels)
     assert len(set(convert(through, copy, tmp_path / "copy/trials.parquet", [published]))) == 3
 
 
-# ------------------------------------------------------------------------------------------------- Takin-VC's recogniser
-PPG = {**LENGTHS, "symbols": "words", "layers": 2, "width": 16, "heads": 2, "feedforward": 16, "channels": 2, "lr_warmup": 0}
+# ------------------------------------------------------------------------------------------------- Takin-VC's recognizer
+PPG = {
+    **LENGTHS,
+    "symbols": "words",
+    "layers": 2,
+    "width": 16,
+    "heads": 2,
+    "feedforward": 16,
+    "channels": 2,
+    "lr_warmup": 0,
+}
 
 
-def train_recogniser(study: Study, output: Path, manifest: Path | None = None, **options: Any) -> Path:
+def train_recognizer(study: Study, output: Path, manifest: Path | None = None, **options: Any) -> Path:
     train_stage(
-        output=output / "model.safetensors", stage="ppg", experiment=TakinExperiment(recogniser="trained", ppg={**PPG, **options}),
-        manifest=manifest or study.manifest, training=TrainingConfig(checkpoint_every=2, log_every=1), runtime=CPU, audio=study.audio,
-    )  # fmt: skip
+        output=output / "model.safetensors",
+        stage="ppg",
+        experiment=TakinExperiment(recognizer="trained", ppg={**PPG, **options}),
+        manifest=manifest or study.manifest,
+        training=TrainingConfig(checkpoint_every=2, log_every=1),
+        runtime=CPU,
+        audio=study.audio,
+    )
     return output
 
 
-def test_a_recogniser_trains_on_transcripts_resumes_and_makes_features(
+def test_a_recognizer_trains_on_transcripts_resumes_and_makes_features(
     study: Study, streams: dict[str, list[Path]], tmp_path: Path
 ) -> None:
-    whole = train_recogniser(study, tmp_path / "whole")
+    whole = train_recognizer(study, tmp_path / "whole")
     config = json.loads((whole / "config.json").read_text())
     said = sorted({word for text in read_table(study.manifest)["text"] for word in text.split()})
     assert config["symbols"] == said and config["model"] == "conformer-ctc"
     assert len(losses(whole, "model/total")) == 4
-    train_recogniser(study, tmp_path / "half", steps=2)
-    train_recogniser(study, tmp_path / "half")
+    train_recognizer(study, tmp_path / "half", steps=2)
+    train_recognizer(study, tmp_path / "half")
     assert (tmp_path / "half/model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     for layer, dim in ((0, len(said) + 1), (1, 16)):
         path = tmp_path / f"layer-{layer}" / "shard-0000.npy"
@@ -354,18 +438,20 @@ def test_a_recogniser_trains_on_transcripts_resumes_and_makes_features(
             assert layer or np.allclose(made[utt_id].astype(np.float32).sum(1), 1, atol=0.01)
     with pytest.raises(BowerbirdError, match=r"whole: layer 3: has blocks 1 to 2; 0: posteriors"):
         extract_features(study.audio[0], path, FeaturesConfig(encoder=f"phonetic:{whole}", layer=3), CPU)
-    experiment = TakinExperiment(recogniser="trained", training="joint", voices="", flow=FLOW)
-    train(study, experiment, "flow", tmp_path / "flow", mels=streams["mels"], phones=[tmp_path / "layer-0/shard-0000.npy"])
+    experiment = TakinExperiment(recognizer="trained", training="joint", voices="", flow=FLOW)
+    train(
+        study, experiment, "flow", tmp_path / "flow", mels=streams["mels"], phones=[tmp_path / "layer-0/shard-0000.npy"]
+    )
     assert json.loads((tmp_path / "flow/config.json").read_text())["phones_dim"] == len(said) + 1
 
 
-def test_a_recogniser_wants_transcripts(study: Study, tmp_path: Path) -> None:
+def test_a_recognizer_wants_transcripts(study: Study, tmp_path: Path) -> None:
     silent = read_table(study.manifest).assign(text="")
     write_table(tmp_path / "manifest.parquet", silent, Identity("fixture", 1, {}), MANIFEST)
     with pytest.raises(BowerbirdError, match=r"no utterance of split train has a transcript \(column text\)"):
-        train_recogniser(study, tmp_path / "silent", manifest=tmp_path / "manifest.parquet")
+        train_recognizer(study, tmp_path / "silent", manifest=tmp_path / "manifest.parquet")
     with pytest.raises(BowerbirdError, match=r"no utterance of split train"):
-        train_recogniser(study, tmp_path / "short", longest_s=0.1)
+        train_recognizer(study, tmp_path / "short", longest_s=0.1)
 
 
 # ------------------------------------------------------------------------------------------------------------- Stepback

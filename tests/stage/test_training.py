@@ -25,24 +25,34 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import bowerbird.systems.vocoder as vocoder_module
-from bowerbird.artifacts import BowerbirdError, Identity, RunRecord
-from bowerbird.config import RuntimeConfig, TrainingConfig
-from bowerbird.experiments import VocoderExperiment, VocoderStage
+from bowerbird.artifacts.identity import Identity, RunRecord
+from bowerbird.artifacts.shards import ShardWriter
+from bowerbird.artifacts.tables import MANIFEST, write_table
+from bowerbird.config.sections.runtime import RuntimeConfig
+from bowerbird.config.sections.training import TrainingConfig
+from bowerbird.config.systems.vocoder import VocoderExperiment, VocoderStage
+from bowerbird.errors import BowerbirdError
 from bowerbird.nn.discriminators import Discriminators, PeriodDiscriminator
 from bowerbird.nn.vocos import Vocos
+from bowerbird.stages.training import PREEMPTED
+from bowerbird.stages.training.data import StageData, StepBatches, equal_parts
+from bowerbird.stages.training.loop import Trainer
+from bowerbird.stages.training.train import train_stage
 from bowerbird.systems.base import DataNeeds, StageInputs
-from bowerbird.systems.vocoder import VocoderTraining, load_vocoder
-from bowerbird.tables import MANIFEST, ShardWriter, write_table
-from bowerbird.training import PREEMPTED, train_stage
-from bowerbird.training.data import StageData, StepBatches, equal_parts
-from bowerbird.training.loop import Trainer
+from bowerbird.systems.vocoder.synthesis import load_vocoder
+from bowerbird.systems.vocoder.training import VocoderTraining
 
 DIM = 6
 IDENTITY = Identity("fixture", 1, {"encoder": "none"})
 OPTIONS: dict[str, Any] = {
-    "generator": "vocos-nano", "steps": 6, "batch_size": 4, "segment_frames": 8, "valid_every": 3, "ema": 0.9,
+    "generator": "vocos-nano",
+    "steps": 6,
+    "batch_size": 4,
+    "segment_frames": 8,
+    "valid_every": 3,
+    "ema": 0.9,
     "adversarial_from": 2,
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -77,10 +87,18 @@ def write_corpus(root: Path, spoil: str = "") -> Corpus:
                 writer.add(utt_id, values.astype(np.float16))
         writer.close(IDENTITY, RunRecord())
     rows = [
-        {**dict.fromkeys(MANIFEST.names, ""), "utt_id": u, "speaker": u[0], "split": "valid" if u == "b-3" else "train",
-         "sample_rate": 16000, "num_samples": 320 * n + 80, "duration_s": 0.02 * n, "shard": "ab".index(u[0])}
+        {
+            **dict.fromkeys(MANIFEST.names, ""),
+            "utt_id": u,
+            "speaker": u[0],
+            "split": "valid" if u == "b-3" else "train",
+            "sample_rate": 16000,
+            "num_samples": 320 * n + 80,
+            "duration_s": 0.02 * n,
+            "shard": "ab".index(u[0]),
+        }
         for u, n in frames.items()
-    ]  # fmt: skip
+    ]
     write_table(root / "manifest.parquet", pd.DataFrame(rows), IDENTITY, MANIFEST)
     return Corpus(root, frames)
 
@@ -471,8 +489,11 @@ def test_chunks_are_heard_as_the_whole(straight: Path, tmp_path: Path) -> None:
 )
 def test_mistakes_are_named(corpus: Corpus, tmp_path: Path, change: dict[str, Any], message: str) -> None:
     call = {
-        "output": tmp_path / "model.safetensors", "stage": "vocoder", "training": TrainingConfig(),
-        "experiment": VocoderExperiment(vocoder=VocoderStage(**OPTIONS)), "runtime": RuntimeConfig(device="cpu"),
-    }  # fmt: skip
+        "output": tmp_path / "model.safetensors",
+        "stage": "vocoder",
+        "training": TrainingConfig(),
+        "experiment": VocoderExperiment(vocoder=VocoderStage(**OPTIONS)),
+        "runtime": RuntimeConfig(device="cpu"),
+    }
     with pytest.raises(BowerbirdError, match=message):
         train_stage(**{**call, **corpus.inputs(), **change})

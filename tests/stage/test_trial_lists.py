@@ -8,24 +8,38 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bowerbird.artifacts import BowerbirdError
-from bowerbird.config import CorpusConfig, TrialsConfig
-from bowerbird.corpus import export_trials, list_trials
-from bowerbird.corpus.lists import read_list, read_trials
-from bowerbird.corpus.splits import keep_seen
-from bowerbird.corpus.trials import choose_trials, find_trial_leaks
-from bowerbird.tables import MANIFEST, read_identity, read_table, write_table
+from bowerbird.artifacts.tables import MANIFEST, read_identity, read_table, write_table
+from bowerbird.config.sections.corpus import CorpusConfig
+from bowerbird.config.sections.trials import TrialsConfig
+from bowerbird.errors import BowerbirdError
+from bowerbird.stages.corpus.draw_trials import choose_trials
+from bowerbird.stages.corpus.lists import export_trials, read_list, read_trials
+from bowerbird.stages.corpus.splits import keep_seen
+from bowerbird.stages.corpus.trials import find_trial_leaks, list_trials
 from speech import IDENTITY
 
 
 def manifest(speakers: int = 4, each: int = 9, split: str = "test") -> pd.DataFrame:
     """Sentences 0 and 1 are said by everybody; three sessions a speaker; two languages."""
     rows = [
-        {"utt_id": f"s{s}_{n}", "speaker": f"s{s}", "gender": "FM"[s % 2], "language": "en" if s < 2 else "de",
-         "session": f"c{n % 3}", "text": f"Sentence {n if n < 2 else 10 * s + n}.", "path": f"wav/s{s}/s{s}_{n}_mic1.flac",
-         "sample_rate": 16000, "num_samples": 32000, "duration_s": 2.0, "split": split, "shard": 0, "sha256": ""}
-        for s in range(speakers) for n in range(each)
-    ]  # fmt: skip
+        {
+            "utt_id": f"s{s}_{n}",
+            "speaker": f"s{s}",
+            "gender": "FM"[s % 2],
+            "language": "en" if s < 2 else "de",
+            "session": f"c{n % 3}",
+            "text": f"Sentence {n if n < 2 else 10 * s + n}.",
+            "path": f"wav/s{s}/s{s}_{n}_mic1.flac",
+            "sample_rate": 16000,
+            "num_samples": 32000,
+            "duration_s": 2.0,
+            "split": split,
+            "shard": 0,
+            "sha256": "",
+        }
+        for s in range(speakers)
+        for n in range(each)
+    ]
     return pd.DataFrame(rows)
 
 
@@ -162,8 +176,13 @@ def test_versa_never_gets_a_list_with_failures_left_out(tmp_path: Path) -> None:
     made.loc[1, "status"] = "failed"
     write_table(tmp_path / "made.parquet", made, IDENTITY)
     with pytest.raises(BowerbirdError, match="1 trials failed"):
-        export_trials(tmp_path / "trials.parquet", tmp_path / "manifest.parquet", tmp_path / "o", "versa",
-                      tmp_path / "made.parquet")  # fmt: skip
+        export_trials(
+            tmp_path / "trials.parquet",
+            tmp_path / "manifest.parquet",
+            tmp_path / "o",
+            "versa",
+            tmp_path / "made.parquet",
+        )
 
 
 @pytest.mark.parametrize(

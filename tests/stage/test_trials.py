@@ -5,19 +5,25 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from bowerbird.artifacts import BowerbirdError
-from bowerbird.config import TrialsConfig
-from bowerbird.corpus.trials import choose_trials, trials_hash
+from bowerbird.config.sections.trials import TrialsConfig
+from bowerbird.errors import BowerbirdError
+from bowerbird.stages.corpus.draw_trials import choose_trials
+from bowerbird.stages.corpus.trials import trials_hash
 
 
 def speakers(count: int = 4, each: int = 8) -> pd.DataFrame:
     rows = [
         {
-            "utt_id": f"s{s}_{n}", "speaker": f"s{s}", "gender": "FM"[s % 2], "language": "en",
-            "text": f"Sentence {n if n < 2 else 10 * s + n}.", "duration_s": 2.0,
+            "utt_id": f"s{s}_{n}",
+            "speaker": f"s{s}",
+            "gender": "FM"[s % 2],
+            "language": "en",
+            "text": f"Sentence {n if n < 2 else 10 * s + n}.",
+            "duration_s": 2.0,
         }
-        for s in range(count) for n in range(each)
-    ]  # fmt: skip
+        for s in range(count)
+        for n in range(each)
+    ]
     return pd.DataFrame(rows)
 
 

@@ -12,16 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bowerbird.artifacts import (
-    BowerbirdError,
-    Identity,
-    RunRecord,
-    atomic_path,
-    file_sha256,
-    inputs_digest,
-    stable_hash,
-)
-from bowerbird.tables import Shards, ShardWriter, read_identity, read_table, write_table
+from bowerbird.artifacts.files import atomic_path, file_sha256
+from bowerbird.artifacts.identity import Identity, RunRecord, inputs_digest, stable_hash
+from bowerbird.artifacts.shards import Shards, ShardWriter
+from bowerbird.artifacts.tables import read_identity, read_table, write_table
+from bowerbird.errors import BowerbirdError
 
 IDENTITY = Identity("features", 1, {"layer": 6})
 
@@ -46,7 +41,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> Non
 def test_kill_in_the_middle_of_a_shard_leaves_no_shard(tmp_path: Path) -> None:
     code = f"""
         import numpy as np, os, signal
-        from bowerbird.tables import ShardWriter
+        from bowerbird.artifacts.shards import ShardWriter
         writer = ShardWriter({str(tmp_path / "shard-0000.npy")!r}, "float16", (3,))
         writer.add("a", np.ones((1000, 3)))
         os.kill(os.getpid(), signal.SIGKILL)

@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bowerbird.artifacts import Identity, RunRecord
-from bowerbird.audit import audit_run, check_run
-from bowerbird.tables import MANIFEST, ShardWriter, write_table
+from bowerbird.artifacts.identity import Identity, RunRecord
+from bowerbird.artifacts.shards import ShardWriter
+from bowerbird.artifacts.tables import MANIFEST, write_table
+from bowerbird.inspection.audit import audit_run
+from bowerbird.inspection.integrity import check_run
 
 IDENTITY = Identity("corpus", 1, {})
 
@@ -61,9 +63,11 @@ def test_truncation_leftovers_and_strangers_are_found(run: Path, capsys: pytest.
         writer.add("stranger", np.ones((5, 4)))
         writer.close(IDENTITY, RunRecord())
     expected = {
-        "features/nano/shard-0000.npy": "corrupt", "corpus/audio/.tmp-1-ab-shard-0001.npy": "orphan",
-        "features/nano/shard-0001.npy": "orphan", "features/other/shard-0000.npy": "stale",
-    }  # fmt: skip
+        "features/nano/shard-0000.npy": "corrupt",
+        "corpus/audio/.tmp-1-ab-shard-0001.npy": "orphan",
+        "features/nano/shard-0001.npy": "orphan",
+        "features/other/shard-0000.npy": "stale",
+    }
     assert states(run) == expected
     assert audit_run(run, as_json=True) == 1
     assert json.loads(capsys.readouterr().out)["counts"]["corrupt"] == 1

@@ -6,21 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from bowerbird.artifacts import BowerbirdError
-from bowerbird.cli import flags, parse_call
-from bowerbird.config import (
-    CodebookConfig,
-    CorpusConfig,
-    FeaturesConfig,
-    bundled,
-    dump_config,
-    json_schema,
-    load_config,
-    merge,
-    parse_config,
-    read_yaml,
-)
-from bowerbird.experiments import conversion_params, stage_params
+from bowerbird.cli.options import flags, parse_call
+from bowerbird.config.loading import dump_config, json_schema, load_config, merge, parse_config, read_yaml
+from bowerbird.config.paths import bundled
+from bowerbird.config.sections.codebook import CodebookConfig
+from bowerbird.config.sections.corpus import CorpusConfig
+from bowerbird.config.sections.features import FeaturesConfig
+from bowerbird.config.systems.base import conversion_params, stage_params
+from bowerbird.errors import BowerbirdError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BASE = {"features": {"nano": {}}, "experiments": {"vocoder": {"system": "vocoder"}, "knnvc": {"system": "knnvc"}}}

@@ -8,18 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bowerbird.nn.conformer import (
-    ConformerCtc,
-    RelativeAttention,
-    by_distance,
-    ctc_loss,
-    distance_sinusoids,
-    greedy,
-)
-from bowerbird.stages import PpgStage
+from bowerbird.config.systems.takin import PpgStage
+from bowerbird.nn.conformer import ConformerCtc, RelativeAttention, by_distance, ctc_loss, distance_sinusoids, greedy
+from bowerbird.stages.training.transcripts import split_text
 from bowerbird.systems.base import Batch, StageInputs
-from bowerbird.systems.recogniser import SIZES, PpgTraining
-from bowerbird.training.transcripts import split_text
+from bowerbird.systems.takin.recognizer import SIZES, PpgTraining
 
 NANO = {"layers": 2, "width": 32, "heads": 2, "feedforward": 64, "channels": 4, "dropout": 0.0}
 
@@ -125,15 +118,21 @@ def spoken(*sentences: list[int], chance: bool = True) -> Batch:
     waves = [tones(said) for said in sentences]
     pad = nn.utils.rnn.pad_sequence
     return Batch(
-        tuple(map(str, range(len(waves)))), torch.zeros(len(waves), 0, 0), audio=pad(waves, batch_first=True),
-        samples=torch.tensor([len(wave) for wave in waves]), symbols=pad([torch.tensor(s) for s in sentences], batch_first=True),
-        symbol_counts=torch.tensor([len(s) for s in sentences]), chance=torch.rand(len(waves)) if chance else None,
-    )  # fmt: skip
+        tuple(map(str, range(len(waves)))),
+        torch.zeros(len(waves), 0, 0),
+        audio=pad(waves, batch_first=True),
+        samples=torch.tensor([len(wave) for wave in waves]),
+        symbols=pad([torch.tensor(s) for s in sentences], batch_first=True),
+        symbol_counts=torch.tensor([len(s) for s in sentences]),
+        chance=torch.rand(len(waves)) if chance else None,
+    )
 
 
 def training(**options: Any) -> PpgTraining:
     torch.manual_seed(0)
-    return PpgTraining.build(PpgStage(**{**NANO, "lr_warmup": 0, **options}), StageInputs(0, symbols=("a", "b", "c", "d")))
+    return PpgTraining.build(
+        PpgStage(**{**NANO, "lr_warmup": 0, **options}), StageInputs(0, symbols=("a", "b", "c", "d"))
+    )
 
 
 def test_nano_size_learns_to_tell_tones_apart() -> None:

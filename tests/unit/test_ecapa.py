@@ -11,8 +11,8 @@ import torch
 import torchaudio
 from torch import Tensor, nn
 
-from bowerbird.artifacts import BowerbirdError
 from bowerbird.encoders.speaker import load_ecapa
+from bowerbird.errors import BowerbirdError
 from bowerbird.nn.ecapa import EcapaTdnn, Fbank, from_speechbrain
 
 EXPECTED = Path(__file__).parent / "data" / "ecapa_expected.npy"  # speechbrain 1.0.3's, from `filled` and `voice`
@@ -105,9 +105,9 @@ def speechbrain_embedding(state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     )
     assert {name: value.shape for name, value in network.state_dict().items()} == {k: v.shape for k, v in state.items()}
     network.load_state_dict(state)
-    normalise = processing.InputNormalization(norm_type="sentence", std_norm=False)
+    normalize = processing.InputNormalization(norm_type="sentence", std_norm=False)
     with torch.inference_mode():
-        features = normalise(front.Fbank(n_mels=80)(voice()), torch.ones(1))
+        features = normalize(front.Fbank(n_mels=80)(voice()), torch.ones(1))
         return network.eval()(features)[:, 0].clone(), features.clone()
 
 

@@ -9,14 +9,19 @@ import pytest
 import torch
 from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Model, WavLMConfig, WavLMModel
 
-from bowerbird.artifacts import BowerbirdError
-from bowerbird.config import FeaturesConfig
-from bowerbird.encoders.selfsupervised import FeatureExtractor
+from bowerbird.config.sections.features import FeaturesConfig
+from bowerbird.encoders.extractors import FeatureExtractor
+from bowerbird.errors import BowerbirdError
 
 SMALL = {
-    "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 48,
-    "conv_dim": (16,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4,
-}  # fmt: skip
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 48,
+    "conv_dim": (16,) * 7,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+}
 BASE = {"feat_extract_norm": "group", "do_stable_layer_norm": False}
 LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 MODELS = {
@@ -93,7 +98,7 @@ def test_windows_give_as_many_frames_and_agree_away_from_seams(directories) -> N
         torch.testing.assert_close(a, b, atol=2e-3, rtol=0)
 
 
-def test_normalising_the_input_is_a_choice_and_of_the_whole_utterance(directories) -> None:
+def test_normalizing_the_input_is_a_choice_and_of_the_whole_utterance(directories) -> None:
     """Statistics come from the utterance alone: not from padding, and not from each window."""
     fade = torch.linspace(0.02, 2, 16000 * 4)
     for more in ({}, {"padding": "centre"}, {"max_window_s": 2.0, "overlap_s": 1.0}):
@@ -235,7 +240,9 @@ def test_older_files_load_as_well(directories, tmp_path: Path) -> None:
         renamed[f"wav2vec2.{key}"] = value
     folder = copy(source, tmp_path / "old", "config.json")
     torch.save(renamed, folder / "pytorch_model.bin")
-    torch.testing.assert_close(FeatureExtractor(options.model_copy(update={"encoder": str(folder)})).extract(waves(8000)[0]), expected)  # fmt: skip
+    torch.testing.assert_close(
+        FeatureExtractor(options.model_copy(update={"encoder": str(folder)})).extract(waves(8000)[0]), expected
+    )
     Wav2Vec2Model.from_pretrained(source).save_pretrained(tmp_path / "parts", max_shard_size="40KB")
     assert not (tmp_path / "parts/model.safetensors").exists()
     parts = FeatureExtractor(options.model_copy(update={"encoder": str(tmp_path / "parts")}))
@@ -368,8 +375,8 @@ def test_embeddings_are_unit_vectors_and_of_nothing_there_is_none() -> None:
 
 
 def test_phone_posteriors_are_probabilities_of_the_named_phones(tmp_path: Path) -> None:
-    from bowerbird.config import bundled
-    from bowerbird.encoders.phonetic import PhoneticEncoder
+    from bowerbird.config.paths import bundled
+    from bowerbird.encoders.extractors import PhoneticEncoder
 
     encoder = PhoneticEncoder()
     wave = waves(16000)[0]

@@ -1,4 +1,4 @@
-"""Phonetic features and voice prints as variants of `features`: what they hold, and recognisers of transformers."""
+"""Phonetic features and voice prints as variants of `features`: what they hold, and recognizers of transformers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import pytest
 import torch
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC, WhisperConfig, WhisperModel
 
-from bowerbird.artifacts import BowerbirdError
-from bowerbird.config import FeaturesConfig
-from bowerbird.encoders.extractors import open_extractor
-from bowerbird.encoders.phonetic import PhoneticEncoder
+from bowerbird.config.sections.features import FeaturesConfig
+from bowerbird.encoders.extractors import PhoneticEncoder, open_extractor
 from bowerbird.encoders.speaker import load_verifier
+from bowerbird.errors import BowerbirdError
 
 
 def wave(seconds: float = 1.5) -> torch.Tensor:
@@ -46,39 +45,54 @@ def test_a_voice_print_is_one_row_of_the_first_seconds() -> None:
 
 
 @pytest.fixture(scope="module")
-def recognisers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def recognizers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A CTC model and a Whisper with random weights, as `transformers` saves them."""
-    root = tmp_path_factory.mktemp("recognisers")
+    root = tmp_path_factory.mktemp("recognizers")
     torch.manual_seed(0)
     ctc = Wav2Vec2Config(
-        vocab_size=9, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16,
-        conv_dim=(8,) * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2,
-    )  # fmt: skip
+        vocab_size=9,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=16,
+        conv_dim=(8,) * 7,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=2,
+    )
     whisper = WhisperConfig(
-        vocab_size=20, d_model=16, encoder_layers=2, decoder_layers=1, encoder_attention_heads=2, pad_token_id=0,
-        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, bos_token_id=1, eos_token_id=2,
+        vocab_size=20,
+        d_model=16,
+        encoder_layers=2,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        pad_token_id=0,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=16,
+        decoder_ffn_dim=16,
+        bos_token_id=1,
+        eos_token_id=2,
         decoder_start_token_id=1,
-    )  # fmt: skip
+    )
     Wav2Vec2ForCTC(ctc).save_pretrained(root / "ctc")
     WhisperModel(whisper).save_pretrained(root / "whisper")
     return {"ctc": root / "ctc", "whisper": root / "whisper"}
 
 
-def test_posteriors_of_a_ctc_model(recognisers: dict[str, Path]) -> None:
-    phones = extractor(f"phonetic:{recognisers['ctc']}")
+def test_posteriors_of_a_ctc_model(recognizers: dict[str, Path]) -> None:
+    phones = extractor(f"phonetic:{recognizers['ctc']}")
     found = phones.extract(wave())
-    model = Wav2Vec2ForCTC.from_pretrained(recognisers["ctc"]).eval()
+    model = Wav2Vec2ForCTC.from_pretrained(recognizers["ctc"]).eval()
     with torch.no_grad():
         expected = model(wave()[None]).logits[0].softmax(-1)
     assert found.shape == (74, 9)
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
 
 
-def test_hidden_states_of_whispers_encoder(recognisers: dict[str, Path]) -> None:
-    middle, last = (extractor(f"phonetic:{recognisers['whisper']}", layer=layer).extract(wave()) for layer in (1, 2))
+def test_hidden_states_of_whispers_encoder(recognizers: dict[str, Path]) -> None:
+    middle, last = (extractor(f"phonetic:{recognizers['whisper']}", layer=layer).extract(wave()) for layer in (1, 2))
     assert middle.shape == last.shape == (74, 16)
     assert not torch.allclose(middle, last, atol=1e-2)
-    model = WhisperModel.from_pretrained(recognisers["whisper"]).eval()
+    model = WhisperModel.from_pretrained(recognizers["whisper"]).eval()
     from transformers import WhisperFeatureExtractor
 
     mels = WhisperFeatureExtractor()(wave().numpy(), sampling_rate=16_000, return_tensors="pt").input_features
@@ -94,11 +108,11 @@ def test_hidden_states_of_whispers_encoder(recognisers: dict[str, Path]) -> None
         ("whisper", {"layer": 1, "max_window_s": 40.0}, "hears 30 s at most"),
     ],
 )
-def test_what_a_recogniser_does_not_have(recognisers: dict[str, Path], name: str, options: dict, message: str) -> None:
+def test_what_a_recognizer_does_not_have(recognizers: dict[str, Path], name: str, options: dict, message: str) -> None:
     with pytest.raises(BowerbirdError, match=message):
-        extractor(f"phonetic:{recognisers[name]}", **options)
+        extractor(f"phonetic:{recognizers[name]}", **options)
 
 
-def test_a_folder_without_a_recogniser(tmp_path: Path) -> None:
+def test_a_folder_without_a_recognizer(tmp_path: Path) -> None:
     with pytest.raises(BowerbirdError, match="no such directory"):
         extractor(f"phonetic:{tmp_path / 'none'}")

@@ -7,8 +7,8 @@ import errno
 import pytest
 import torch
 
-from bowerbird import cli
-from bowerbird.faults import explain_fault
+from bowerbird.cli import options as cli
+from bowerbird.errors import explain_fault
 
 
 @pytest.mark.parametrize(
@@ -43,4 +43,7 @@ def test_a_gpu_out_of_memory_ends_a_command_with_one_line(
     monkeypatch.setattr(cli, "parse_call", lambda name, function, words: {"files": []})
     assert cli.main(["config-check"]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("bowerbird config-check: out of memory on the GPU (CUDA out of memory") and "\n" not in said[:-1]
+    assert (
+        said.startswith("bowerbird config-check: out of memory on the GPU (CUDA out of memory")
+        and "\n" not in said[:-1]
+    )

@@ -15,7 +15,7 @@ BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "full_size.py"
     ("case", "million", "gib"), [("palindromic-converter", 77.68, 5), ("qrvc-resynthesis", 105.49, 6)]
 )
 def test_a_full_size_step_reaches_every_parameter(case: str, million: float, gib: float) -> None:
-    """Forward, backward and optimiser of all updates on noise, batch of one; seen: 3.5 GiB for the converter."""
+    """Forward, backward and optimizer of all updates on noise, batch of one; seen: 3.5 GiB for the converter."""
     command = [sys.executable, str(BENCHMARK), "--measure", case, "--batch", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]

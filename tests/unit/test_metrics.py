@@ -1,4 +1,4 @@
-"""Metrics against closed forms, and recognisers against the ways they go wrong."""
+"""Metrics against closed forms, and recognizers against the ways they go wrong."""
 
 from __future__ import annotations
 
@@ -8,17 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bowerbird.metrics import Score
-from bowerbird.metrics.bootstrap import (
-    Resampling,
-    cluster_weights,
-    estimate_difference,
-    estimate_mean,
-    estimate_ratio,
-)
 from bowerbird.metrics.intelligibility import count_errors, load_normalizer
 from bowerbird.metrics.prosody import MIN_VOICED, PitchDetector, PitchTrack, prosody_scores
+from bowerbird.metrics.score import Score
 from bowerbird.metrics.speaker import cosine, mean_embedding, similarity_scores
+from bowerbird.metrics.statistics import Resampling, cluster_weights, estimate_difference, estimate_mean, estimate_ratio
 
 RATE = 16000
 
@@ -217,7 +211,7 @@ def test_clustered_intervals_cover_where_naive_ones_do_not() -> None:
     assert naive <= 40
 
 
-# ---------------------------------------------------------------------------------------------------------- recognisers
+# ---------------------------------------------------------------------------------------------------------- recognizers
 @pytest.fixture(scope="module")
 def spoken(librispeech_mini: Path) -> list[tuple[np.ndarray, str]]:
     """The three shortest test utterances with their texts."""
@@ -250,12 +244,12 @@ def test_closed_set_finds_the_sentence_and_can_refuse(spoken: list[tuple[np.ndar
     texts = [text for _, text in spoken]
     recognizer = ClosedSetRecognizer([*texts, "She sells sea shells by the sea shore.", "qqqx zzzkj"])
     noise = np.random.default_rng(0).normal(size=2 * RATE).astype(np.float32) * 0.1
-    heard = recognizer.recognise([wave for wave, _ in spoken] + [noise, np.zeros(RATE, np.float32)])
+    heard = recognizer.recognize([wave for wave, _ in spoken] + [noise, np.zeros(RATE, np.float32)])
     assert heard[3:] == ["", ""]
     assert sum(a == b for a, b in zip(heard, texts)) >= 2
     assert not recognizer.knows("qqqx zzzkj")
     alone = ClosedSetRecognizer(["She sells sea shells by the sea shore.", "How much wood would a woodchuck chuck?"])
-    assert alone.recognise([wave for wave, _ in spoken]) == ["", "", ""]
+    assert alone.recognize([wave for wave, _ in spoken]) == ["", "", ""]
 
 
 def test_ctc_best_path_merges_repeats_before_it_removes_blanks() -> None:
@@ -323,8 +317,8 @@ def test_older_weights_are_read_and_missing_ones_are_never_random(ctc_folder: Pa
     import torch
     from safetensors.torch import load_file
 
-    from bowerbird.artifacts import BowerbirdError
     from bowerbird.encoders.recognizer import load_recognizer
+    from bowerbird.errors import BowerbirdError
 
     folder = tmp_path / ctc_folder.name
     shutil.copytree(ctc_folder, folder)
@@ -333,7 +327,9 @@ def test_older_weights_are_read_and_missing_ones_are_never_random(ctc_folder: Pa
     torch.save(state, folder / "pytorch_model.bin")
     assert load_recognizer(str(folder)).describe() == load_recognizer(str(ctc_folder)).describe()
     torch.save({k: v for k, v in state.items() if not k.startswith("lm_head")}, folder / "pytorch_model.bin")
-    with pytest.raises(BowerbirdError, match=r"evaluation\.asr: .*lack 2 tensors, first lm_head\.bias; they would be random"):
+    with pytest.raises(
+        BowerbirdError, match=r"evaluation\.asr: .*lack 2 tensors, first lm_head\.bias; they would be random"
+    ):
         load_recognizer(str(folder))
 
 
@@ -367,9 +363,9 @@ def whisper_tokenizer(folder: Path):
     return WhisperTokenizer(vocab=vocabulary, merges=[])
 
 
-def test_a_wrong_recogniser_is_named_with_a_hint(tmp_path: Path) -> None:
-    from bowerbird.artifacts import BowerbirdError
+def test_a_wrong_recognizer_is_named_with_a_hint(tmp_path: Path) -> None:
     from bowerbird.encoders.recognizer import load_recognizer
+    from bowerbird.errors import BowerbirdError
 
     with pytest.raises(BowerbirdError, match=r"evaluation\.asr: .*pocketsphinx"):
         load_recognizer(str(tmp_path / "nowhere"))

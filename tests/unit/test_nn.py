@@ -24,7 +24,8 @@ from bowerbird.nn.losses import (
 from bowerbird.nn.mel import LogMel
 from bowerbird.nn.sourcefilter import PITCHES, Controls, SourceFilter, pitch_loss, pulse_train, track_pitch
 from bowerbird.nn.vocos import InverseStftHead, Vocos
-from bowerbird.systems.vocoder import Vocoder, build_generator
+from bowerbird.systems.vocoder.network import build_generator
+from bowerbird.systems.vocoder.synthesis import Vocoder
 
 
 def millions(module: nn.Module) -> float:

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 import torchaudio
 
-from bowerbird.artifacts import BowerbirdError, file_sha256
+from bowerbird.artifacts.files import file_sha256
+from bowerbird.errors import BowerbirdError
 from bowerbird.metrics.nisqa import Nisqa
 from bowerbird.metrics.opinion import OpinionJudge
 from speech import voice
@@ -22,11 +23,27 @@ State = dict[str, torch.Tensor]
 
 # ---------------------------------------------------------------------------------------------------------------- NISQA
 ARGS = {
-    "ms_sr": None, "ms_fmax": 20000, "ms_n_fft": 4096, "ms_hop_length": 0.01, "ms_win_length": 0.02, "ms_n_mels": 48,
-    "ms_seg_length": 15, "ms_seg_hop_length": 4, "ms_max_segments": 1300, "cnn_model": "adapt", "cnn_fc_out_h": None,
-    "cnn_pool_1": [24, 7], "cnn_pool_2": [12, 5], "cnn_pool_3": [6, 3], "td": "self_att", "td_sa_nhead": 1,
-    "td_sa_pos_enc": None, "td_2": "skip", "pool": "att", "model": "NISQA_DIM",
-}  # fmt: skip
+    "ms_sr": None,
+    "ms_fmax": 20000,
+    "ms_n_fft": 4096,
+    "ms_hop_length": 0.01,
+    "ms_win_length": 0.02,
+    "ms_n_mels": 48,
+    "ms_seg_length": 15,
+    "ms_seg_hop_length": 4,
+    "ms_max_segments": 1300,
+    "cnn_model": "adapt",
+    "cnn_fc_out_h": None,
+    "cnn_pool_1": [24, 7],
+    "cnn_pool_2": [12, 5],
+    "cnn_pool_3": [6, 3],
+    "td": "self_att",
+    "td_sa_nhead": 1,
+    "td_sa_pos_enc": None,
+    "td_2": "skip",
+    "pool": "att",
+    "model": "NISQA_DIM",
+}
 
 
 def nisqa_state(heads: int = 5) -> State:
@@ -50,8 +67,10 @@ def nisqa_state(heads: int = 5) -> State:
     for head in [f"pool_layers.{n}.model." for n in range(5)] if heads == 5 else ["pool.model."]:
         for name, size in (("linear1", (128, 64)), ("linear2", (1, 128)), ("linear3", (1, 64))):
             shapes |= {f"{head}{name}.weight": size, f"{head}{name}.bias": size[:1]}
-    state = {key: torch.randn(shape) * (0.3 if len(shape) < 2 else 1 / np.sqrt(np.prod(shape[1:])))
-             for key, shape in shapes.items()}  # fmt: skip
+    state = {
+        key: torch.randn(shape) * (0.3 if len(shape) < 2 else 1 / np.sqrt(np.prod(shape[1:])))
+        for key, shape in shapes.items()
+    }
     for key in [key for key in state if key.endswith("running_var")]:
         state[key] = state[key].abs() + 0.5
         state[key.replace("running_var", "num_batches_tracked")] = torch.tensor(7)
@@ -68,17 +87,31 @@ def write_nisqa(folder: Path, heads: int = 5, **changed: object) -> Path:
 def nisqa_by_hand(wave: np.ndarray, state: State, heads: list[str]) -> list[float]:
     """The network's function, written out from the published description with librosa's spectra."""
     magnitudes = librosa.feature.melspectrogram(
-        y=wave, sr=16000, n_fft=4096, hop_length=160, win_length=320, window="hann", center=True, pad_mode="reflect",
-        power=1.0, n_mels=48, fmin=0.0, fmax=20000, htk=False, norm="slaney",
-    )  # fmt: skip
+        y=wave,
+        sr=16000,
+        n_fft=4096,
+        hop_length=160,
+        win_length=320,
+        window="hann",
+        center=True,
+        pad_mode="reflect",
+        power=1.0,
+        n_mels=48,
+        fmin=0.0,
+        fmax=20000,
+        htk=False,
+        norm="slaney",
+    )
     decibels = librosa.amplitude_to_db(magnitudes, ref=1.0, amin=1e-4, top_db=80.0)
     starts = range(0, decibels.shape[1] - 14, 4)
     x = torch.from_numpy(np.stack([decibels[:, s : s + 15] for s in starts]).astype(np.float32))[:, None]
     for n in range(1, 7):
         weight, bias = (state[f"cnn.model.conv{n}.{kind}"] for kind in ("weight", "bias"))
         x = F.conv2d(x, weight, bias, padding=(1, 0) if n == 6 else 1)
-        mean, variance, gain, shift = (state[f"cnn.model.bn{n}.{kind}"][None, :, None, None]
-                                       for kind in ("running_mean", "running_var", "weight", "bias"))  # fmt: skip
+        mean, variance, gain, shift = (
+            state[f"cnn.model.bn{n}.{kind}"][None, :, None, None]
+            for kind in ("running_mean", "running_var", "weight", "bias")
+        )
         x = ((x - mean) / (variance + 1e-5).sqrt() * gain + shift).relu()
         if n in (1, 2, 4):
             x = F.adaptive_max_pool2d(x, {1: (24, 7), 2: (12, 5), 4: (6, 3)}[n])
@@ -137,9 +170,13 @@ def test_nisqa_hears_short_and_long_speech_and_its_own_rate(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("changed", "says"),
-    [({"td": "lstm"}, "another build .td = 'lstm'."), ({"td_2": "self_att"}, "another build"),
-     ({"cnn_fc_out_h": 20}, "another build"), ({"cnn_pool_1": [24]}, "not NISQA's weights")],
-)  # fmt: skip
+    [
+        ({"td": "lstm"}, "another build .td = 'lstm'."),
+        ({"td_2": "self_att"}, "another build"),
+        ({"cnn_fc_out_h": 20}, "another build"),
+        ({"cnn_pool_1": [24]}, "not NISQA's weights"),
+    ],
+)
 def test_another_nisqa_is_refused(tmp_path: Path, changed: dict, says: str) -> None:
     with pytest.raises(BowerbirdError, match=rf"evaluation\.opinions\.nisqa: .*nisqa\.tar: .*{says}"):
         OpinionJudge("nisqa", str(write_nisqa(tmp_path, **changed)))
@@ -153,12 +190,23 @@ def small_wav2vec() -> torch.nn.Module:
     """Another implementation of wav2vec 2.0 base, of a smaller size."""
     torch.manual_seed(1)
     model = torchaudio.models.wav2vec2_model(
-        extractor_mode="group_norm", extractor_conv_layer_config=CONVOLUTIONS, extractor_conv_bias=False,
-        encoder_embed_dim=WIDTH, encoder_projection_dropout=0.0, encoder_pos_conv_kernel=128, encoder_pos_conv_groups=16,
-        encoder_num_layers=2, encoder_num_heads=2, encoder_attention_dropout=0.0, encoder_ff_interm_features=96,
-        encoder_ff_interm_dropout=0.0, encoder_dropout=0.0, encoder_layer_norm_first=False, encoder_layer_drop=0.0,
+        extractor_mode="group_norm",
+        extractor_conv_layer_config=CONVOLUTIONS,
+        extractor_conv_bias=False,
+        encoder_embed_dim=WIDTH,
+        encoder_projection_dropout=0.0,
+        encoder_pos_conv_kernel=128,
+        encoder_pos_conv_groups=16,
+        encoder_num_layers=2,
+        encoder_num_heads=2,
+        encoder_attention_dropout=0.0,
+        encoder_ff_interm_features=96,
+        encoder_ff_interm_dropout=0.0,
+        encoder_dropout=0.0,
+        encoder_layer_norm_first=False,
+        encoder_layer_drop=0.0,
         aux_num_out=None,
-    ).eval()  # fmt: skip
+    ).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -174,8 +222,9 @@ def published(model: torch.nn.Module) -> State:
         "encoder.transformer.pos_conv_embed.conv.parametrizations.weight.original1": "encoder.pos_conv.0.weight_v",
         "encoder.transformer.pos_conv_embed.conv.weight_": "encoder.pos_conv.0.weight_",
         "encoder.transformer.pos_conv_embed.conv.bias": "encoder.pos_conv.0.bias",
-        ".feed_forward.intermediate_dense": ".fc1", ".feed_forward.output_dense": ".fc2",
-    }  # fmt: skip
+        ".feed_forward.intermediate_dense": ".fc1",
+        ".feed_forward.output_dense": ".fc2",
+    }
     state: State = {}
     for key, value in model.state_dict().items():
         if key.startswith("feature_extractor"):

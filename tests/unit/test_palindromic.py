@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from bowerbird.config import parse_config
+from bowerbird.config.loading import parse_config
+from bowerbird.config.systems.palindromic import ConverterStage
 from bowerbird.encoders.speaker import load_speaker_judge
-from bowerbird.experiments import ConverterStage
-from bowerbird.systems.palindromic import Converter, ConverterTraining, SpeakerLoss
+from bowerbird.systems.palindromic.network import Converter
+from bowerbird.systems.palindromic.training import ConverterTraining, SpeakerLoss
 
 NANO = {"layers": 2, "heads": 2, "width": 32, "feedforward": 48, "dropout": 0.0}
 

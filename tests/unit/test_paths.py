@@ -7,15 +7,23 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bowerbird.artifacts import BowerbirdError
-from bowerbird.config import CorpusConfig, TrialsConfig
-from bowerbird.corpus.lists import read_trials
-from bowerbird.corpus.readers import read_entries
+from bowerbird.config.sections.corpus import CorpusConfig
+from bowerbird.config.sections.trials import TrialsConfig
+from bowerbird.errors import BowerbirdError
+from bowerbird.stages.corpus.lists import read_trials
+from bowerbird.stages.corpus.readers import read_entries
 
 
 @pytest.mark.parametrize(
     ("path", "refused"),
-    [("a.wav", False), ("below/a.wav", False), ("/data/a.wav", False), ("../a.wav", True), ("below/../../a.wav", True), ("", True)],
+    [
+        ("a.wav", False),
+        ("below/a.wav", False),
+        ("/data/a.wav", False),
+        ("../a.wav", True),
+        ("below/../../a.wav", True),
+        ("", True),
+    ],
 )
 def test_a_tables_relative_paths_stay_below_it(tmp_path: Path, path: str, refused: bool) -> None:
     (tmp_path / "utterances.tsv").write_text(f"utt_id\tspeaker\tpath\nu\ts\t{path}\nv\ts\tok.wav\n")
@@ -54,7 +62,15 @@ def test_ids_that_would_leave_the_results_are_refused(tmp_path: Path, utt_id: st
 )
 def test_a_list_of_trials_names_utterances_not_files(tmp_path: Path, line: str, words: str) -> None:
     rows = [
-        {"utt_id": f"{s}{n}", "speaker": s, "path": f"{s}{n}.wav", "gender": "", "text": "", "language": "en", "duration_s": 2.0}
+        {
+            "utt_id": f"{s}{n}",
+            "speaker": s,
+            "path": f"{s}{n}.wav",
+            "gender": "",
+            "text": "",
+            "language": "en",
+            "duration_s": 2.0,
+        }
         for s in "abc"
         for n in range(3)
     ]

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bowerbird.artifacts import BowerbirdError
-from bowerbird.cli import main
-from bowerbird.config import parse_config
-from bowerbird.pins import check_pins, unpinned_models
+from bowerbird.cli.__main__ import main
+from bowerbird.config.loading import parse_config
+from bowerbird.config.revisions import check_pins, unpinned_models
+from bowerbird.errors import BowerbirdError
 
 COMMIT = "c1423ed94bb01d80a3f5ce5bc39f6026a0f4828c"
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -63,8 +63,10 @@ def test_judges_and_frozen_verifiers_are_looked_at_too() -> None:
         evaluation=evaluation,
     )
     assert [line.split(": ")[0] for line in lines] == [
-        "evaluation.asr", "evaluation.verifier", "experiments.p.converter.speaker_encoder",
-    ]  # fmt: skip
+        "evaluation.asr",
+        "evaluation.verifier",
+        "experiments.p.converter.speaker_encoder",
+    ]
     assert "cannot be pinned here; fetch it at a commit" in lines[1]
     assert len(unpinned(evaluation={**evaluation, "asr_revision": COMMIT})) == 1
 

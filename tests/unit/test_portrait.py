@@ -8,8 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bowerbird.artifacts import BowerbirdError, Identity, RunRecord, write_text
-from bowerbird.audit.measures import (
+from bowerbird.artifacts.files import write_text
+from bowerbird.artifacts.identity import Identity, RunRecord
+from bowerbird.artifacts.shards import ShardWriter
+from bowerbird.artifacts.tables import MANIFEST, write_table
+from bowerbird.config.loading import dump_config, parse_config
+from bowerbird.errors import BowerbirdError
+from bowerbird.inspection.diagnostics import split_frame, variant_of
+from bowerbird.inspection.show import show_artifact
+from bowerbird.inspection.statistics import (
     Hubs,
     Sample,
     guess_speakers,
@@ -19,10 +26,6 @@ from bowerbird.audit.measures import (
     measure_use_drift,
     read_units,
 )
-from bowerbird.audit.portrait import split_frame, variant_of
-from bowerbird.audit.story import show_artifact
-from bowerbird.config import dump_config, parse_config
-from bowerbird.tables import MANIFEST, ShardWriter, write_table
 
 RNG = np.random.default_rng(7)
 
@@ -140,10 +143,18 @@ def features(tmp_path: Path) -> Path:
                     values[:, 2] = 0.0
                     writer.add(utt_id, values)
                     audio.add(utt_id, rng.integers(-900, 900, 120 * 320 + 80))
-                    rows.append(dict.fromkeys(MANIFEST.names, "") | {
-                        "utt_id": utt_id, "speaker": f"{EVIL} {speaker}", "sample_rate": 16000, "num_samples": 38480,
-                        "duration_s": 2.405, "shard": shard, "split": "train",
-                    })  # fmt: skip
+                    rows.append(
+                        dict.fromkeys(MANIFEST.names, "")
+                        | {
+                            "utt_id": utt_id,
+                            "speaker": f"{EVIL} {speaker}",
+                            "sample_rate": 16000,
+                            "num_samples": 38480,
+                            "duration_s": 2.405,
+                            "shard": shard,
+                            "split": "train",
+                        }
+                    )
             audio.close(Identity("corpus", 1, {}), RunRecord())
             writer.close(IDENTITY, RunRecord())
     write_table(root / "corpus/manifest.parquet", pd.DataFrame(rows), Identity("corpus", 1, {}), MANIFEST)

@@ -12,15 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bowerbird.artifacts import BowerbirdError
-from bowerbird.config import FeaturesConfig, parse_config
-from bowerbird.conversion.trials import model_inputs, parse_models
-from bowerbird.encoders.selfsupervised import FeatureExtractor
+from bowerbird.config.loading import parse_config
+from bowerbird.config.sections.features import FeaturesConfig
+from bowerbird.encoders.extractors import FeatureExtractor
 from bowerbird.encoders.spectral import SPECTRA, frame_rate, load_spectral
+from bowerbird.errors import BowerbirdError
 from bowerbird.nn.bigvgan import AntiAliased, BigVgan
 from bowerbird.nn.mel import LogMel
-from bowerbird.systems.published import load_bigvgan, locate
-from bowerbird.systems.vocoder import load_vocoder
+from bowerbird.stages.conversion.trials import model_inputs, parse_models
+from bowerbird.systems.vocoder.pretrained import load_bigvgan, locate
+from bowerbird.systems.vocoder.synthesis import load_vocoder
 from published_fixture import BASE, LARGE, SECOND, published_config, random_tensors, shapes, write_published
 
 
@@ -38,9 +39,12 @@ def test_published_sizes(sizes: dict[str, Any], millions: float) -> None:
     config = published_config(**sizes)
     with torch.device("meta"):
         model = BigVgan(
-            100, config["upsample_initial_channel"], config["upsample_rates"], config["upsample_kernel_sizes"],
+            100,
+            config["upsample_initial_channel"],
+            config["upsample_rates"],
+            config["upsample_kernel_sizes"],
             last_bias=config.get("use_bias_at_final", True),
-        )  # fmt: skip
+        )
     count = sum(math.prod(shape) for name, shape in shapes(config).items() if not name.endswith("filter"))
     assert sum(p.numel() for p in model.parameters()) == count
     assert count / 1e6 == pytest.approx(millions, abs=0.1)
@@ -59,7 +63,10 @@ def reference(config: dict[str, Any], tensors: dict[str, Tensor], x: Tensor) -> 
 
     def activation(name: str, x: Tensor) -> Tensor:
         layer = AntiAliased(x.shape[1])
-        layer.activation.alpha.data, layer.activation.beta.data = tensors[f"{name}.act.alpha"], tensors[f"{name}.act.beta"]
+        layer.activation.alpha.data, layer.activation.beta.data = (
+            tensors[f"{name}.act.alpha"],
+            tensors[f"{name}.act.beta"],
+        )
         return layer(x)
 
     x = conv("conv_pre", x)
@@ -84,8 +91,14 @@ def test_every_tensor_finds_its_place(tmp_path: Path, values: dict[str, Any]) ->
     config = published_config(**values)
     tensors = random_tensors(config)
     names = set(tensors)
-    assert {"conv_pre.weight_g", "ups.0.0.weight_v", "resblocks.8.convs2.2.bias", "resblocks.3.activations.5.act.alpha",
-            "resblocks.0.activations.0.upsample.filter", "activation_post.downsample.lowpass.filter"} <= names  # fmt: skip
+    assert {
+        "conv_pre.weight_g",
+        "ups.0.0.weight_v",
+        "resblocks.8.convs2.2.bias",
+        "resblocks.3.activations.5.act.alpha",
+        "resblocks.0.activations.0.upsample.filter",
+        "activation_post.downsample.lowpass.filter",
+    } <= names
     assert ("conv_post.bias" in names) == (not values)
     generator = load_bigvgan(write_published(tmp_path, config, tensors)).eval()
     mels = noise(1, 6, 100)
@@ -107,8 +120,16 @@ def test_nothing_is_unpickled_and_mistakes_are_named(tmp_path: Path, capsys: pyt
     for name, changed, message in (
         ("evil", {"generator": Evil()}, "not tensors by name under 'generator'"),
         ("other", {"weights": tensors}, "not tensors by name under 'generator'"),
-        ("less", {"generator": {k: v for k, v in tensors.items() if k != "conv_pre.bias"}}, "does not fit the architecture"),
-        ("filter", {"generator": {**tensors, "activation_post.upsample.filter": noise(1, 1, 12)}}, "not the filter of 12 taps"),
+        (
+            "less",
+            {"generator": {k: v for k, v in tensors.items() if k != "conv_pre.bias"}},
+            "does not fit the architecture",
+        ),
+        (
+            "filter",
+            {"generator": {**tensors, "activation_post.upsample.filter": noise(1, 1, 12)}},
+            "not the filter of 12 taps",
+        ),
     ):
         folder = write_published(tmp_path / name, config)
         torch.save(changed, folder / "bigvgan_generator.pt")
@@ -182,7 +203,13 @@ def test_the_vocoder_gives_16_khz_in_chunks_or_whole(tmp_path: Path) -> None:
 
 
 def test_only_takin_may_name_published_weights() -> None:
-    study: dict[str, Any] = {"features": {"nano": {}, "mel": {"encoder": "log-mel", "layer": 0}, "mel-24k": {"encoder": "log-mel-24k", "layer": 0}}}
+    study: dict[str, Any] = {
+        "features": {
+            "nano": {},
+            "mel": {"encoder": "log-mel", "layer": 0},
+            "mel-24k": {"encoder": "log-mel-24k", "layer": 0},
+        }
+    }
     published = {"system": "vocoder", "features": "mel-24k", "published": "nvidia/bigvgan_24khz_100band"}
     takin = {"system": "takin", "mels": "mel-24k", "phones": "", "voices": "", "vocoder": "p"}
     config = parse_config(study | {"experiments": {"p": published, "t": takin}})

@@ -10,13 +10,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bowerbird.codebook import lookup_units
-from bowerbird.experiments import ResynthesisStage
+from bowerbird.config.systems.qrvc import ResynthesisStage
 from bowerbird.nn.discriminators import vits_discriminators
 from bowerbird.nn.quantizer import Quantizer
+from bowerbird.stages.codebook.assign import lookup_units
 from bowerbird.systems.base import StageInputs, Utterance
-from bowerbird.systems.qrvc import Disentangler, QrVC, ResynthesisTraining
-from bowerbird.systems.vocoder import build_generator
+from bowerbird.systems.qrvc.network import Disentangler
+from bowerbird.systems.qrvc.system import QrVC
+from bowerbird.systems.qrvc.training import ResynthesisTraining
+from bowerbird.systems.vocoder.network import build_generator
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -48,7 +50,7 @@ def test_look_up_agrees_with_brute_force_and_with_the_codebook_stage(assignment:
         expected = ((points[:, None] - table[None]) ** 2).sum(-1).argmin(1)
     assert codes.reshape(-1).tolist() == expected.tolist()
     assert codes.reshape(-1).tolist() == lookup_units(points.astype(np.float32), centroids.numpy(), assignment).tolist()
-    assert torch.equal(quantized, centroids[codes])  # not normalised
+    assert torch.equal(quantized, centroids[codes])  # not normalized
 
 
 @pytest.mark.parametrize("variation_dim", [0, 1, 8])
@@ -56,8 +58,10 @@ def test_between_features_and_vocoder_all_is_linear(variation_dim: int) -> None:
     """Superposition of (Q, R, s), once the biases are taken off."""
     torch.manual_seed(0)
     disentangler = Disentangler(noise(4, 16), variation_dim).double()
-    one, two = ([noise(1, 9, 16, seed=s).double(), noise(1, 9, 16, seed=s + 1).double(), noise(1, 16, seed=s + 2).double()]
-                for s in (10, 20))  # fmt: skip
+    one, two = (
+        [noise(1, 9, 16, seed=s).double(), noise(1, 9, 16, seed=s + 1).double(), noise(1, 16, seed=s + 2).double()]
+        for s in (10, 20)
+    )
     zero = disentangler.combine(*(torch.zeros_like(x) for x in one))
 
     def linear(arguments: list[torch.Tensor]) -> torch.Tensor:
@@ -102,7 +106,9 @@ def test_conversion_takes_content_from_the_source_and_the_mean_residual_from_the
     assert torch.allclose(converted.features, expected, atol=1e-6)
 
 
-def test_it_goes_on_from_another_qrvc_with_this_studys_codebook(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_it_goes_on_from_another_qrvc_with_this_studys_codebook(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """`start_from` a QR-VC: generator and disentangler are its own, the centroids this study's."""
 
     def stage(seed: int, start: str = "", variation_dim: int = 8) -> ResynthesisTraining:

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from bowerbird.config import FeaturesConfig
-from bowerbird.encoders.selfsupervised import FeatureExtractor
+from bowerbird.config.sections.features import FeaturesConfig
+from bowerbird.encoders.extractors import FeatureExtractor
 from bowerbird.nn.mel import LogMel
 
 

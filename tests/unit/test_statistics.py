@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from bowerbird.metrics.bootstrap import (
+from bowerbird.metrics.statistics import (
     MOST_REPLICATES,
     Resampling,
     eer_threshold,
@@ -92,7 +92,7 @@ def test_blocks_do_not_change_replicates(monkeypatch: pytest.MonkeyPatch) -> Non
     speakers = [f"s{i % 5}" for i in range(30)], [f"t{i % 6}" for i in range(30)]
     columns = np.random.default_rng(3).normal(size=30), np.ones(30)
     whole = replicate(columns, *speakers, Resampling(200))
-    monkeypatch.setattr("bowerbird.metrics.bootstrap._BLOCK", 70)
+    monkeypatch.setattr("bowerbird.metrics.statistics._BLOCK", 70)
     assert replicate(columns, *speakers, Resampling(200)) == pytest.approx(whole, abs=1e-12)
 
 

@@ -11,24 +11,25 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bowerbird.artifacts import BowerbirdError
-from bowerbird.config import TrainingConfig, parse_config
-from bowerbird.experiments import ClassifierStage, DualFlowStage, PreparationStage, StepbackExperiment
+from bowerbird.config.loading import parse_config
+from bowerbird.config.sections.training import TrainingConfig
+from bowerbird.config.systems.stepback import ClassifierStage, DualFlowStage, PreparationStage, StepbackExperiment
+from bowerbird.errors import BowerbirdError
 from bowerbird.nn.mel import LogMagnitude, griffin_lim
 from bowerbird.nn.multitarget import Decoder, Encoder
+from bowerbird.stages.training.distributed import Processes
+from bowerbird.stages.training.loop import Trainer
 from bowerbird.systems.base import Batch, StageInputs, Utterance
-from bowerbird.systems.corruption import FAINTEST, corrupt, degrade
-from bowerbird.systems.stepback import (
-    Autoencoder,
+from bowerbird.systems.stepback.corruption import FAINTEST, corrupt, degrade
+from bowerbird.systems.stepback.network import Autoencoder
+from bowerbird.systems.stepback.system import Stepback
+from bowerbird.systems.stepback.training import (
     ClassifierTraining,
     DualFlowTraining,
     PreparationTraining,
-    Stepback,
     another,
     anyone_but,
 )
-from bowerbird.training.distributed import Processes
-from bowerbird.training.loop import Trainer
 
 BANDS, SPEAKERS = 12, ("ann", "bob", "cat")
 SIZES = {"channels": 16, "latent": 8, "bank": 2, "bank_channels": 4, "dropout": 0.0, "speaker_dim": 6, "batch_size": 4}

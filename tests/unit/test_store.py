@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bowerbird import store
-from bowerbird.artifacts import BowerbirdError, Identity, RunRecord, run_record_path
-from bowerbird.tables import ShardWriter
+from bowerbird.artifacts import cache as store
+from bowerbird.artifacts.identity import Identity, RunRecord, run_record_path
+from bowerbird.artifacts.shards import ShardWriter
+from bowerbird.errors import BowerbirdError
 
 IDENTITY = Identity("features", 1, {"layer": 3}, {"audio": "abc"})
 

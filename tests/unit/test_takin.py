@@ -10,31 +10,33 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from bowerbird.artifacts import BowerbirdError, write_json
-from bowerbird.config import parse_config
-from bowerbird.experiments import ContentStage, FlowStage, TakinExperiment
+from bowerbird.artifacts.files import write_json
+from bowerbird.config.loading import parse_config
+from bowerbird.config.systems.takin import ContentStage, FlowStage, TakinExperiment
+from bowerbird.errors import BowerbirdError
 from bowerbird.nn.bigvgan import AntiAliased, BigVgan
 from bowerbird.nn.discriminators import bigvgan_discriminators
 from bowerbird.nn.rvq import Codebook, ResidualQuantizer
 from bowerbird.nn.timbre import ContextTimbre, TimbreMemory
 from bowerbird.nn.unet import FiLM, UNet
 from bowerbird.systems.base import Batch, StageInputs, Utterance
-from bowerbird.systems.takin import (
-    Condition,
-    ContentTraining,
-    FlowTraining,
-    HybridContent,
-    Takin,
-    TakinVC,
-    draw,
-    item_generator,
-    normalise,
-)
+from bowerbird.systems.takin.network import Condition, HybridContent, Takin, item_generator, normalize
+from bowerbird.systems.takin.system import TakinVC
+from bowerbird.systems.takin.training import ContentTraining, FlowTraining, draw
 
 SMALL = {
-    "codes": 8, "code_dim": 6, "content_dim": 12, "context_layers": 1, "context_width": 16, "heads": 2, "memory_layers": 1,
-    "memory_width": 8, "width": 16, "layers": 4, "blocks": 1,
-}  # fmt: skip
+    "codes": 8,
+    "code_dim": 6,
+    "content_dim": 12,
+    "context_layers": 1,
+    "context_width": 16,
+    "heads": 2,
+    "memory_layers": 1,
+    "memory_width": 8,
+    "width": 16,
+    "layers": 4,
+    "blocks": 1,
+}
 OTHERS = {"mels": {"dim": 10}, "phones": {"dim": 5}, "voices": {"dim": 4}}
 
 
@@ -53,11 +55,15 @@ def stage(others: dict[str, Any] = OTHERS, **options: Any) -> FlowTraining:
 
 def batch(size: int = 3, frames: int = 11, prompt: int = 9, seed: int = 0) -> Batch:
     return Batch(
-        tuple(f"u{number}" for number in range(size)), noise(size, frames, 7, seed=seed), mels=noise(size, frames, 10, seed=seed + 1),
-        phones=noise(size, frames, 5, seed=seed + 2), prompt_mels=noise(size, prompt, 10, seed=seed + 3),
-        prompt_frames=torch.tensor([prompt, prompt - 3, prompt - 1])[:size], voice=noise(size, 4, seed=seed + 4),
+        tuple(f"u{number}" for number in range(size)),
+        noise(size, frames, 7, seed=seed),
+        mels=noise(size, frames, 10, seed=seed + 1),
+        phones=noise(size, frames, 5, seed=seed + 2),
+        prompt_mels=noise(size, prompt, 10, seed=seed + 3),
+        prompt_frames=torch.tensor([prompt, prompt - 3, prompt - 1])[:size],
+        voice=noise(size, 4, seed=seed + 4),
         chance=torch.rand(size, generator=torch.Generator().manual_seed(seed + 5)),
-    )  # fmt: skip
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ quantizer
@@ -99,9 +105,21 @@ def test_each_level_quantizes_what_is_left_and_gradients_pass_straight_through()
     quantizer.eval()
     quantized = quantizer(vectors[:50].view(5, 10, 4))
     assert quantized.codes.shape == (5, 10, 3)
-    errors = [float((vectors[:50] - sum(
-        level.centroids[quantized.codes.view(50, 3)[:, n]] for n, level in enumerate(list(quantizer.levels)[:depth])
-    )).square().mean().detach()) for depth in (1, 2, 3)]  # fmt: skip
+    errors = [
+        float(
+            (
+                vectors[:50]
+                - sum(
+                    level.centroids[quantized.codes.view(50, 3)[:, n]]
+                    for n, level in enumerate(list(quantizer.levels)[:depth])
+                )
+            )
+            .square()
+            .mean()
+            .detach()
+        )
+        for depth in (1, 2, 3)
+    ]
     assert errors[0] > errors[1] > errors[2]
     assert float(quantized.commitment.detach()) == pytest.approx(sum(errors), rel=1e-4)
     weights = noise(5, 10, 4, seed=9)
@@ -291,8 +309,16 @@ def test_the_full_sizes_step() -> None:
     inputs = StageInputs(1024, others={"mels": {"dim": 80}, "phones": {"dim": 512}, "voices": {"dim": 192}})
     training = FlowTraining.build(FlowStage(condition_dropout=0.0), inputs)
     assert millions(training.model) == pytest.approx(572.6, abs=0.1)
-    one = Batch(("u",), noise(1, 16, 1024), mels=noise(1, 16, 80), phones=noise(1, 16, 512), prompt_mels=noise(1, 20, 80),
-                prompt_frames=torch.tensor([20]), voice=noise(1, 192), chance=torch.tensor([0.4]))  # fmt: skip
+    one = Batch(
+        ("u",),
+        noise(1, 16, 1024),
+        mels=noise(1, 16, 80),
+        phones=noise(1, 16, 512),
+        prompt_mels=noise(1, 20, 80),
+        prompt_frames=torch.tensor([20]),
+        voice=noise(1, 192),
+        chance=torch.tensor([0.4]),
+    )
     prediction = training.forward(one)
     assert prediction.velocity.shape == (1, 16, 80)
     training.losses("model", one, prediction, 1)["total"].backward()
@@ -445,19 +471,22 @@ def test_configurations_are_checked() -> None:
     ):
         with pytest.raises(BowerbirdError, match=message):
             check(**values)
-    own: dict[str, Any] = {"recogniser": "trained", "phones": "ppg"}
+    own: dict[str, Any] = {"recognizer": "trained", "phones": "ppg"}
     study["features"]["ppg"] = {"encoder": "phonetic:trained:t", "layer": 0}
     check(**own)
     for values, message in (
-        ({}, r"features.ppg.encoder: 't' trains no recogniser; give it recogniser: trained"),
-        ({**own, "phones": ""}, r"recogniser: trained: phones is empty: name the features"),
-        ({**own, "phones": "mel"}, r"its phones are 'mel', of encoder log-mel; name features of encoder phonetic:trained:t"),
+        ({}, r"features.ppg.encoder: 't' trains no recognizer; give it recognizer: trained"),
+        ({**own, "phones": ""}, r"recognizer: trained: phones is empty: name the features"),
+        (
+            {**own, "phones": "mel"},
+            r"its phones are 'mel', of encoder log-mel; name features of encoder phonetic:trained:t",
+        ),
         ({**own, "reuse": {"ppg": "nobody"}}, r"experiments.t.reuse.ppg: 'nobody' is not defined"),
         ({**own, "ppg": {"kernel": 4}}, r"ppg.kernel: 4: must be odd"),
     ):
         with pytest.raises(BowerbirdError, match=message):
             check(**values)
-    assert TakinExperiment(recogniser="trained").stages == ("ppg", "content", "flow")
+    assert TakinExperiment(recognizer="trained").stages == ("ppg", "content", "flow")
     assert TakinExperiment().stages == ("content", "flow") and TakinExperiment(training="joint").stages == ("flow",)
     assert "stage:content" not in TakinExperiment(training="joint").trains_on["flow"]
 
@@ -478,4 +507,4 @@ def test_content_training_reconstructs_through_content_and_voice_print() -> None
     assert {id(p) for p in (*training.content.parameters(), *training.voice.parameters())} <= moved
     other = training.forward(Batch(("a", "b"), item.features, item.audio, phones=item.phones, voice=item.voice + 1))
     assert not torch.allclose(other.wave, output.wave)
-    assert torch.allclose(normalise(torch.full((1,), -5.5)), torch.zeros(1))
+    assert torch.allclose(normalize(torch.full((1,), -5.5)), torch.zeros(1))

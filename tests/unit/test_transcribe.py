@@ -1,4 +1,4 @@
-"""The recipe's recogniser: its token file, and its greedy loop against a decoder that remembers what it was given."""
+"""The recipe's recognizer: its token file, and its greedy loop against a decoder that remembers what it was given."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ class Session:
         self.calls: list[dict] = []
 
     def get_inputs(self) -> list:
-        names = ["input_values"] if self.is_encoder else ["input_ids", "encoder_hidden_states", "use_cache_branch", *PAST]
+        names = (
+            ["input_values"] if self.is_encoder else ["input_ids", "encoder_hidden_states", "use_cache_branch", *PAST]
+        )
         return [SimpleNamespace(name=name, shape=["batch", 2, "length", 4]) for name in names]
 
     def get_outputs(self) -> list:
@@ -46,7 +48,7 @@ class Session:
 
 
 @pytest.fixture
-def recogniser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def recognizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "tokenizer.bin").write_bytes(b"".join(map(encoded, SPELLING)))
     monkeypatch.setattr(transcribe.onnxruntime, "InferenceSession", Session)
     return transcribe.Moonshine(tmp_path)
@@ -57,13 +59,13 @@ def test_tokens_short_and_long(tmp_path: Path) -> None:
     assert transcribe.read_tokens(tmp_path / "tokenizer.bin") == SPELLING
 
 
-def test_words_until_the_end_token(recogniser) -> None:
-    assert recogniser.transcribe(np.zeros(16000, np.float32)) == "a" + "b" * 200
+def test_words_until_the_end_token(recognizer) -> None:
+    assert recognizer.transcribe(np.zeros(16000, np.float32)) == "a" + "b" * 200
 
 
-def test_only_the_decoders_cache_grows(recogniser) -> None:
-    recogniser.transcribe(np.zeros(16000, np.float32))
-    first, second, third = recogniser.decoder.calls
+def test_only_the_decoders_cache_grows(recognizer) -> None:
+    recognizer.transcribe(np.zeros(16000, np.float32))
+    first, second, third = recognizer.decoder.calls
     assert [bool(call["use_cache_branch"][0]) for call in (first, second, third)] == [False, True, True]
     assert [int(call["input_ids"][0, 0]) for call in (first, second, third)] == [1, 3, 4]
     assert first[PAST[0]].shape == (1, 2, 0, 4)
@@ -71,5 +73,5 @@ def test_only_the_decoders_cache_grows(recogniser) -> None:
     assert third["past_key_values.0.encoder.key"].max() == 1, "of the first step"
 
 
-def test_speech_of_no_length_has_no_words(recogniser) -> None:
-    assert recogniser.transcribe(np.zeros(1000, np.float32)) == ""
+def test_speech_of_no_length_has_no_words(recognizer) -> None:
+    assert recognizer.transcribe(np.zeros(1000, np.float32)) == ""

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bowerbird.artifacts import BowerbirdError, file_sha256
+from bowerbird.artifacts.files import file_sha256
 from bowerbird.encoders.speaker import load_judge
 from bowerbird.encoders.verifiers import is_exported, is_xvector
+from bowerbird.errors import BowerbirdError
 from bowerbird.metrics.opinion import OpinionJudge
 from onnx_files import write_embedder, write_opinion
 
@@ -25,9 +26,16 @@ def xvector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "wavlm-sv"
     torch.manual_seed(0)
     config = WavLMConfig(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, conv_dim=(8,) * 7,
-        num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2, tdnn_dim=(8, 8, 8, 8, 12), xvector_output_dim=10,
-    )  # fmt: skip
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        conv_dim=(8,) * 7,
+        num_conv_pos_embeddings=4,
+        num_conv_pos_embedding_groups=2,
+        tdnn_dim=(8, 8, 8, 8, 12),
+        xvector_output_dim=10,
+    )
     WavLMForXVector(config).save_pretrained(folder)
     Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder)
     return folder

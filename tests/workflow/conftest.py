@@ -45,7 +45,12 @@ class Workspace:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.command(*arguments), cwd=self.root, env=self.environment(), capture_output=True, text=True, timeout=1200
+            self.command(*arguments),
+            cwd=self.root,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=1200,
         )
 
     def overlay(self, values: dict) -> Path:
@@ -62,10 +67,22 @@ class Workspace:
         """What a dry run would say if ``values`` overrode the study."""
         preset = self.root / "workflow" / "presets" / "tiny.yaml"
         done = subprocess.run(
-            ["snakemake", "--profile", "workflow/profiles/laptop", "--dry-run", *targets, "--configfile", str(preset),
-             str(self.overlay(values))],
-            cwd=self.root, env=self.environment(), capture_output=True, text=True, timeout=300,
-        )  # fmt: skip
+            [
+                "snakemake",
+                "--profile",
+                "workflow/profiles/laptop",
+                "--dry-run",
+                *targets,
+                "--configfile",
+                str(preset),
+                str(self.overlay(values)),
+            ],
+            cwd=self.root,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 
@@ -74,7 +91,15 @@ class Workspace:
         found = {}
         for path in sorted(self.results.rglob("*")):
             relative = path.relative_to(self.results)
-            kept = relative.parts[0] in ("corpus", "features", "codebook", "pairs", "training", "conversion", "evaluation")
+            kept = relative.parts[0] in (
+                "corpus",
+                "features",
+                "codebook",
+                "pairs",
+                "training",
+                "conversion",
+                "evaluation",
+            )
             facts = path.name.endswith(".run.json") or {"checkpoints", "tensorboard"} & set(relative.parts)
             if path.is_file() and kept and not facts:
                 found[str(relative)] = path.read_bytes()

@@ -7,10 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RULES = (
-    "list_corpus", "store_audio", "list_trials", "extract_features", "fit_codebook", "assign_units", "summarise_units",
-    "probe_residual", "search_pairs", "summarise_pairs", "train_stage", "convert_trials", "score_trials",
-    "transcribe_sources", "summarise_scores", "write_report",
-)  # fmt: skip
+    "list_corpus",
+    "store_audio",
+    "list_trials",
+    "extract_features",
+    "fit_codebook",
+    "assign_units",
+    "summarize_units",
+    "probe_residual",
+    "search_pairs",
+    "summarize_pairs",
+    "train_stage",
+    "convert_trials",
+    "score_trials",
+    "transcribe_sources",
+    "summarize_scores",
+    "write_report",
+)
 
 
 @dataclass(frozen=True)
@@ -23,9 +36,14 @@ class Stage:
 
     def start(self, *prefix: str, **options) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [*prefix, *self.words], cwd=self.root, env=self.environment, stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, text=True, **options,
-        )  # fmt: skip
+            [*prefix, *self.words],
+            cwd=self.root,
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
 
     def run(self, *prefix: str) -> tuple[int, str]:
         process = self.start(*prefix)

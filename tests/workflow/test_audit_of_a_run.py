@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bowerbird.artifacts import seal_path
-from bowerbird.audit import audit_run, check_run
-from bowerbird.audit.checks import NOT_ARTIFACTS
-from bowerbird.audit.mending import outputs_of, remove_damaged
+from bowerbird.artifacts.files import seal_path
+from bowerbird.inspection.audit import audit_run
+from bowerbird.inspection.integrity import NOT_ARTIFACTS, check_run
+from bowerbird.inspection.repair import outputs_of, remove_damaged
 
 
 @pytest.fixture(scope="module")

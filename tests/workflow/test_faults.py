@@ -138,7 +138,7 @@ def test_a_read_only_results_folder_is_one_line(stage, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", ["missing", "truncated", "no configuration"])
 def test_an_unreadable_model_is_named(stage, tmp_path: Path, damage: str) -> None:
-    from bowerbird.config import bundled
+    from bowerbird.config.paths import bundled
 
     job, model = stage("extract_features"), tmp_path / "model"
     if damage != "missing":
@@ -156,7 +156,16 @@ def test_an_unreadable_model_is_named(stage, tmp_path: Path, damage: str) -> Non
 def test_a_killed_worker_of_several_ends_the_training_and_the_next_run_goes_on(stage) -> None:
     job = stage("train_stage")
     forget(job)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "bowerbird.cli"]
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "bowerbird.cli",
+    ]
     several = Stage(job.root, job.environment, (*launch, *job.words[1:]))
     process = several.start(start_new_session=True)
     children = f"/proc/{process.pid}/task/{process.pid}/children"
@@ -181,9 +190,13 @@ def test_a_configuration_changed_in_the_middle_remakes_what_it_changed(finished,
     features = {p: p.stat().st_mtime_ns for p in workspace.results.glob("features/nano/*.npy")}
     overlay = workspace.overlay({"codebook": {"k32": {"num_codes": 8}}})
     done = subprocess.run(
-        [str(workspace.root / "workflow" / "run"), f"tiny {overlay}", "codebook"], cwd=workspace.root,
-        env=workspace.environment(), capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
+        [str(workspace.root / "workflow" / "run"), f"tiny {overlay}", "codebook"],
+        cwd=workspace.root,
+        env=workspace.environment(),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     units = np.load(workspace.results / "codebook" / "k32" / "units" / "shard-0000.npy")
     assert units.max() < 8

@@ -20,9 +20,13 @@ def kill_after(workspace, seconds: float, whole_group: bool) -> bool:
     """
     with open(workspace.root / "log.txt", "ab") as log:
         process = subprocess.Popen(
-            workspace.command(), cwd=workspace.root, env=workspace.environment(), stdout=log, stderr=log,
+            workspace.command(),
+            cwd=workspace.root,
+            env=workspace.environment(),
+            stdout=log,
+            stderr=log,
             start_new_session=True,
-        )  # fmt: skip
+        )
         try:
             process.wait(timeout=seconds)
             return False
@@ -59,9 +63,14 @@ def test_a_second_run_waits_for_the_first(finished) -> None:
     with open(finished.root / "results" / ".lock", "w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         process = subprocess.Popen(
-            finished.command("--dry-run"), cwd=finished.root, env=finished.environment(), stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL, text=True, start_new_session=True,
-        )  # fmt: skip
+            finished.command("--dry-run"),
+            cwd=finished.root,
+            env=finished.environment(),
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
         assert "in use by another run" in process.stderr.readline()
         time.sleep(1)
         assert process.poll() is None

@@ -11,7 +11,7 @@ import pytest
 from stages import RULES, Stage
 from test_faults import forget
 
-from bowerbird.audit import check_run
+from bowerbird.inspection.integrity import check_run
 
 
 def begun(job: Stage) -> bool:

@@ -6,20 +6,20 @@ import pytest
 
 from published_fixture import write_published
 
-SCORES = {"summarise_scores", "write_report"}
+SCORES = {"summarize_scores", "write_report"}
 CONVERTED = {"convert_trials", "score_trials", *SCORES}
 FROM_FEATURES = {
     "extract_features",
     "fit_codebook",
     "assign_units",
-    "summarise_units",
+    "summarize_units",
     "probe_residual",
     "search_pairs",
-    "summarise_pairs",
+    "summarize_pairs",
     "train_stage",
     *CONVERTED,
 }
-LISTED = {"list_trials", "transcribe_sources"}  # fmt: skip
+LISTED = {"list_trials", "transcribe_sources"}
 
 CHANGES = {
     "corpus: a limit": ({"corpus": {"min_duration_s": 0.6}}, {"list_corpus", "store_audio", *LISTED, *FROM_FEATURES}),
@@ -31,18 +31,18 @@ CHANGES = {
         {
             "fit_codebook",
             "assign_units",
-            "summarise_units",
+            "summarize_units",
             "probe_residual",
-            "summarise_pairs",
+            "summarize_pairs",
             "train_stage",
             *CONVERTED,
         },
     ),
     "codebook: look-up": (
         {"codebook": {"k32": {"assignment": "euclidean"}}},
-        {"assign_units", "summarise_units", "probe_residual", "summarise_pairs", "write_report"},
+        {"assign_units", "summarize_units", "probe_residual", "summarize_pairs", "write_report"},
     ),
-    "pairs": ({"pairs": {"knn4": {"k": 2}}}, {"search_pairs", "summarise_pairs", "train_stage", *CONVERTED}),
+    "pairs": ({"pairs": {"knn4": {"k": 2}}}, {"search_pairs", "summarize_pairs", "train_stage", *CONVERTED}),
     "training: Palindromic's converter": (
         {"experiments": {"palindromic": {"converter": {"learning_rate": 5.0e-4}}}},
         {"train_stage", *CONVERTED},
@@ -71,7 +71,10 @@ CHANGES = {
         {"experiments": {"takin": {"content": {"learning_rate": 5.0e-4}}}},
         {"train_stage", *CONVERTED},
     ),
-    "training: Takin-VC's flow": ({"experiments": {"takin": {"flow": {"learning_rate": 5.0e-4}}}}, {"train_stage", *CONVERTED}),
+    "training: Takin-VC's flow": (
+        {"experiments": {"takin": {"flow": {"learning_rate": 5.0e-4}}}},
+        {"train_stage", *CONVERTED},
+    ),
     "conversion: Takin-VC's sampler": ({"experiments": {"takin": {"sampling_steps": 3}}}, CONVERTED),
     "conversion: one system": ({"experiments": {"knnvc": {"k": 3}}}, CONVERTED),
     "conversion: all": ({"conversion": {"loudness": "none"}}, CONVERTED),
@@ -143,20 +146,22 @@ def jobs(text: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_trained_recogniser_comes_before_its_features_and_these_before_what_reads_them(workspace) -> None:
+def test_a_trained_recognizer_comes_before_its_features_and_these_before_what_reads_them(workspace) -> None:
     values = {
         "features": {"ppg": {"encoder": "phonetic:trained:takin-ppg", "layer": 0}},
-        "experiments": {"takin-ppg": {"like": "takin", "recogniser": "trained", "phones": "ppg"}},
+        "experiments": {"takin-ppg": {"like": "takin", "recognizer": "trained", "phones": "ppg"}},
     }
     found = jobs(workspace.dry_run(values, "results/tiny/conversion/takin-ppg/trials.parquet"))
     model, made = "results/tiny/training/takin-ppg/ppg/model.safetensors", "results/tiny/features/ppg/shard-0000.npy"
     training = [job for job in found if job.startswith("train_stage") and "experiment=takin-ppg" in job]
-    (recogniser,) = [job for job in training if "stage=ppg" in job]
-    assert model in recogniser and "--features" not in recogniser and "--audio results/tiny/corpus/audio/" in recogniser
+    (recognizer,) = [job for job in training if "stage=ppg" in job]
+    assert model in recognizer and "--features" not in recognizer and "--audio results/tiny/corpus/audio/" in recognizer
     extraction = [job for job in found if job.startswith("extract_features") and "features=ppg" in job]
     assert len(extraction) == 2 and all(model in job.split("output:")[0] for job in extraction)
     assert all("--encoder phonetic:results/tiny/training/takin-ppg/ppg" in job for job in extraction)
-    readers = [job for job in training if "stage=ppg" not in job] + [job for job in found if job.startswith("convert_trials")]
+    readers = [job for job in training if "stage=ppg" not in job] + [
+        job for job in found if job.startswith("convert_trials")
+    ]
     assert len(readers) == 3 and all(made in job.split("output:")[0] for job in readers)
 
 

@@ -12,12 +12,13 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
-from bowerbird.artifacts import BowerbirdError
-from bowerbird.audit.cost import costs_of, plan_cost
-from bowerbird.audit.crate import write_crate
-from bowerbird.audit.story import draw_lineage, show_artifact
-from bowerbird.cli import main
-from bowerbird.tables import read_table
+from bowerbird.artifacts.tables import read_table
+from bowerbird.cli.__main__ import main
+from bowerbird.errors import BowerbirdError
+from bowerbird.inspection.cost import costs_of, plan_cost
+from bowerbird.inspection.lineage import draw_lineage
+from bowerbird.inspection.ro_crate import write_crate
+from bowerbird.inspection.show import show_artifact
 
 pytestmark = pytest.mark.slow
 CONTEXT = "https://w3id.org/ro/crate/1.1/context"
@@ -43,10 +44,14 @@ def test_lineage_of_a_conversion_reaches_every_stage_before_it(finished, capsys)
     draw_lineage(finished.results / "conversion" / "palindromic" / "trials.parquet")
     text = capsys.readouterr().out
     expected = {
-        "converter: training/palindromic/converter/model.safetensors", "revocoder: training/palindromic/revocoder/model.safetensors",
-        "pairs: pairs/knn4/shard-0000.npy", "features: features/nano/shard-0000.npy",
-        "trials: corpus/trials.parquet", "manifest: corpus/manifest.parquet", "audio: corpus/audio/shard-0000.npy",
-    }  # fmt: skip
+        "converter: training/palindromic/converter/model.safetensors",
+        "revocoder: training/palindromic/revocoder/model.safetensors",
+        "pairs: pairs/knn4/shard-0000.npy",
+        "features: features/nano/shard-0000.npy",
+        "trials: corpus/trials.parquet",
+        "manifest: corpus/manifest.parquet",
+        "audio: corpus/audio/shard-0000.npy",
+    }
     assert {name for name in expected if name not in text} == set()
     assert "(not there)" not in text
     drawn = [line.strip() for line in text.splitlines() if "(above)" not in line and " more shards" not in line]
@@ -96,17 +101,23 @@ def test_the_story_of_a_model_names_command_parameters_parents_and_seconds(finis
 @pytest.mark.parametrize(
     ("path", "command"),
     [
-        ("corpus/manifest.parquet", "list-corpus"), ("corpus/rejected.parquet", "list-corpus"),
-        ("corpus/trials.parquet", "list-trials"), ("corpus/audio/shard-0000.npy", "store-audio"),
-        ("codebook/k32/units/shard-0000.npy", "assign-units"), ("codebook/k32/summary.parquet", "summarise-units"),
-        ("codebook/k32/residual.parquet", "probe-residual"), ("pairs/knn4/quality.parquet", "summarise-pairs"),
-        ("conversion/knnvc/trials.parquet", "convert-trials"), ("evaluation/knnvc/speaker.parquet", "score-trials"),
-        ("evaluation/transcripts.parquet", "transcribe-sources"), ("evaluation/summary.parquet", "summarise-scores"),
+        ("corpus/manifest.parquet", "list-corpus"),
+        ("corpus/rejected.parquet", "list-corpus"),
+        ("corpus/trials.parquet", "list-trials"),
+        ("corpus/audio/shard-0000.npy", "store-audio"),
+        ("codebook/k32/units/shard-0000.npy", "assign-units"),
+        ("codebook/k32/summary.parquet", "summarize-units"),
+        ("codebook/k32/residual.parquet", "probe-residual"),
+        ("pairs/knn4/quality.parquet", "summarize-pairs"),
+        ("conversion/knnvc/trials.parquet", "convert-trials"),
+        ("evaluation/knnvc/speaker.parquet", "score-trials"),
+        ("evaluation/transcripts.parquet", "transcribe-sources"),
+        ("evaluation/summary.parquet", "summarize-scores"),
         ("report/index.html", "write-report"),
     ],
-)  # fmt: skip
+)
 def test_the_story_names_the_command_that_a_rule_ran(finished, path: str, command: str) -> None:
-    from bowerbird.audit.story import command_of
+    from bowerbird.inspection.show import command_of
 
     assert (finished.results / path).is_file()
     assert command_of(finished.results / path, finished.results) == command
@@ -155,7 +166,7 @@ def test_a_portrait_has_its_numbers_pictures_and_the_neighbours_of_a_frame(
 
 
 def test_neighbours_of_a_frame_are_those_of_a_search_over_all_frames(finished, capsys) -> None:
-    from bowerbird.tables import Shards, shard_paths
+    from bowerbird.artifacts.shards import Shards, shard_paths
 
     features = Shards(shard_paths(finished.results / "features" / "nano"))
     utt_id = next(iter(features))
@@ -265,10 +276,13 @@ def test_every_file_of_the_crate_is_there_with_its_size_and_digest(crate) -> Non
         assert entity["contentSize"] == str(len(data)), name
         assert entity["sha256"] == hashlib.sha256(data).hexdigest(), name
     on_disk = {
-        str(p.relative_to(root)) for p in root.rglob("*")
-        if p.is_file() and not any(part.startswith(".") for part in p.relative_to(root).parts)
-        and not {"logs", "benchmarks"} & set(p.relative_to(root).parts) and p.name != "ro-crate-metadata.json"
-    }  # fmt: skip
+        str(p.relative_to(root))
+        for p in root.rglob("*")
+        if p.is_file()
+        and not any(part.startswith(".") for part in p.relative_to(root).parts)
+        and not {"logs", "benchmarks"} & set(p.relative_to(root).parts)
+        and p.name != "ro-crate-metadata.json"
+    }
     assert {unquote(name) for name in files} == on_disk
 
 
@@ -278,8 +292,10 @@ def test_actions_of_the_crate_say_what_made_what_when(crate) -> None:
     record = json.loads((root / "pairs" / "knn4" / "shard-0000.npy.run.json").read_text())
     assert action["@type"] == "CreateAction" and action["result"] == {"@id": "pairs/knn4/shard-0000.npy"}
     assert {item["@id"] for item in action["object"]} == {
-        "corpus/manifest.parquet", "features/nano/shard-0000.npy", "features/nano/shard-0001.npy",
-    }  # fmt: skip
+        "corpus/manifest.parquet",
+        "features/nano/shard-0000.npy",
+        "features/nano/shard-0001.npy",
+    }
     assert action["startTime"] == record["started"] and action["endTime"] >= action["startTime"]
     assert entities[action["instrument"]["@id"]]["@type"] == "SoftwareApplication"
 

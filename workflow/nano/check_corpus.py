@@ -1,4 +1,4 @@
-"""Check the demo corpus: are test sentences recognised, are speakers distinct, are levels even?
+"""Check the demo corpus: are test sentences recognized, are speakers distinct, are levels even?
 
     python workflow/nano/check_corpus.py src/bowerbird/assets/demo
 
@@ -51,7 +51,7 @@ class Resemblyzer(nn.Module):
         return nn.functional.normalize(nn.functional.normalize(partial, dim=1).mean(dim=0), dim=0)
 
 
-def recogniser(sentences: list[str]) -> Decoder:
+def recognizer(sentences: list[str]) -> Decoder:
     """A pocketsphinx decoder that can hear one of these sentences."""
     decoder = Decoder(lm=None, samprate=SAMPLE_RATE, loglevel="FATAL")
     missing = sorted({word for text in sentences for word in words(text).split() if not decoder.lookup_word(word)})
@@ -64,8 +64,8 @@ def recogniser(sentences: list[str]) -> Decoder:
 
 
 def check_sentences(rows: Rows, corpus: Path, sentences: list[str]) -> None:
-    """Print, a speaker, how many utterances are recognised as their own sentence."""
-    decoder = recogniser(sentences)
+    """Print, a speaker, how many utterances are recognized as their own sentence."""
+    decoder = recognizer(sentences)
     for name in sorted({row["speaker"] for row in rows}):
         own = [row for row in rows if row["speaker"] == name]
         wrong = []
@@ -77,7 +77,7 @@ def check_sentences(rows: Rows, corpus: Path, sentences: list[str]) -> None:
             heard = decoder.hyp().hypstr if decoder.hyp() else ""
             if heard != words(row["text"]):
                 wrong.append(f"{row['utt_id']} heard as: {heard!r}")
-        print(f"recognised {name:8s} {len(own) - len(wrong):2d}/{len(own)}", *wrong, sep="\n  " if wrong else " ")
+        print(f"recognized {name:8s} {len(own) - len(wrong):2d}/{len(own)}", *wrong, sep="\n  " if wrong else " ")
 
 
 def check_speakers(rows: Rows, corpus: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from bowerbird.artifacts import atomic_path, write_json, write_text
+from bowerbird.artifacts.files import atomic_path, write_json, write_text
 
 LIMIT_MB = 15
 PURPOSE = {
@@ -75,7 +75,9 @@ def card(options: argparse.Namespace, config: dict[str, Any], weights: dict[str,
         *([("went on from", params["start_from"])] if params.get("start_from") else []),
         *([("before", options.before)] if options.before else []),
         ("trained with", f"{record['device']}, {record['dtype']}, commit {record['git_revision']}"),
-        *([("seconds", f"{record['seconds']:.0f}")] if record.get("steps_per_second") else []),  # else: of a resumed run
+        *(
+            [("seconds", f"{record['seconds']:.0f}")] if record.get("steps_per_second") else []
+        ),  # else: of a resumed run
         *((title, params[key]) for key, title in SHOWN.items() if key in params),
     ]
     if valid:

@@ -1,4 +1,4 @@
-"""Phone labels of real speech: pocketsphinx aligns its transcript to it, or words that it recognises itself where there is none.
+"""Phone labels of real speech: pocketsphinx aligns its transcript to it, or words that it recognizes itself where there is none.
 
 A transcript is the table's own or, with ``--transcripts``, that of `transcribe.py`. A word outside pocketsphinx's dictionary is said as
 espeak-ng would say it. Writes ``name.json`` ({"text", "phones": [[phone, start_s, end_s], ...]}) and a link ``name.flac`` for each utterance of a
@@ -24,7 +24,7 @@ from pocketsphinx import Decoder
 NOISE = {"+SPN+", "+NSN+", "SIL"}
 
 
-def recognise(decoder: Decoder, samples: np.ndarray) -> str:
+def recognize(decoder: Decoder, samples: np.ndarray) -> str:
     """Words of an utterance, int16 16 kHz ``(samples,)``."""
     decoder.start_utt()
     decoder.process_raw(samples.tobytes(), full_utt=True)
@@ -133,14 +133,14 @@ def main() -> None:
     if options.transcripts:
         with open(options.transcripts, encoding="utf-8") as table:
             heard = {row["utt_id"]: row["text"] for row in csv.DictReader(table, delimiter="\t")}
-    recogniser = Decoder(samprate=16000, loglevel="FATAL", beam=1e-57, wbeam=1e-40, maxhmmpf=6000)
+    recognizer = Decoder(samprate=16000, loglevel="FATAL", beam=1e-57, wbeam=1e-40, maxhmmpf=6000)
     failed = 0
     for number, row in enumerate(rows):
         label = options.output / f"{row['utt_id']}.json"
         if label.exists():
             continue
         samples = soundfile.read(options.corpus / row["path"], dtype="int16")[0]
-        text = plain_words(row["text"] or heard.get(row["utt_id"], "")) or recognise(recogniser, samples)
+        text = plain_words(row["text"] or heard.get(row["utt_id"], "")) or recognize(recognizer, samples)
         try:
             phones = align_speech(samples, text)
         except RuntimeError as error:

@@ -69,7 +69,7 @@ def trim(audio: np.ndarray, level_db: float = -45.0) -> np.ndarray:
     return audio[max(0, active[0] - pause) : active[-1] + hop + pause]
 
 
-def normalise(audio: np.ndarray) -> np.ndarray:
+def normalize(audio: np.ndarray) -> np.ndarray:
     """Set the loudness (ITU-R BS.1770) of a (samples,) waveform; the peak stays below `PEAK`."""
     measured = float(loudness(torch.from_numpy(audio)[None], SAMPLE_RATE))
     gain = 10 ** ((LOUDNESS_LUFS - measured) / 20)
@@ -130,7 +130,7 @@ def main(kokoro: Path, output: Path, threads: int) -> None:
         else:
             model = model or Kokoro(kokoro, threads)
             audio = model.speak(phonemize([row["text"]])[0], voice, SAMPLE_RATE)
-        write(path, normalise(trim(audio)))
+        write(path, normalize(trim(audio)))
         print(row["utt_id"], row["text"], flush=True)
     with open(output / "utterances.tsv", "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, delimiter="\t", lineterminator="\n")

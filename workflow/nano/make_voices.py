@@ -19,7 +19,7 @@ import soundfile
 import soxr
 
 from bowerbird.audio import SAMPLE_RATE
-from bowerbird.config import bundled
+from bowerbird.config.paths import bundled
 
 RANGES = {"slow": (0.80, 0.92), "fast": (1.09, 1.25)}
 

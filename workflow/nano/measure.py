@@ -20,7 +20,7 @@ import torch
 from probe_encoder import gather, load_corpus, neighbours, seconds_per_second
 from transformers import WavLMModel
 
-from bowerbird.config import bundled
+from bowerbird.config.paths import bundled
 
 LIMIT_MB = 15
 

@@ -109,7 +109,7 @@ def log_mel(wave: Tensor, size: int = 1024, mels: int = 80) -> Tensor:
 
 
 def mfcc(wave: Tensor) -> Tensor:
-    """13 MFCC and their deltas (frames, 26), normalised to mean 0 and variance 1 over the utterance."""
+    """13 MFCC and their deltas (frames, 26), normalized to mean 0 and variance 1 over the utterance."""
     basis = torchaudio.functional.create_dct(13, 40, "ortho")
     cepstrum = (log_mel(wave, WINDOW, 40) @ basis).T
     both = torch.cat([cepstrum, torchaudio.functional.compute_deltas(cepstrum)]).T

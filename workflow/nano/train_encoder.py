@@ -191,7 +191,7 @@ class Teacher(nn.Module):
         self.spectrogram = torchaudio.transforms.MelSpectrogram(RATE, 1024, 1024, HOP, 0, 8000, n_mels=80, center=False)
 
     def log_mel(self, wave: Tensor) -> Tensor:
-        """``(batch, samples)`` -> normalised log-mel ``(batch, frames, 80)``, centred as the frames are."""
+        """``(batch, samples)`` -> normalized log-mel ``(batch, frames, 80)``, centred as the frames are."""
         padded = F.pad(wave, (312, 1024))
         mel = self.spectrogram(padded).clamp_min(1e-5).log().transpose(1, 2)
         return (mel[:, : (wave.shape[1] - 80) // HOP] + 4.0) / 2.5

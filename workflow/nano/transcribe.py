@@ -40,7 +40,7 @@ def read_tokens(path: Path) -> list[bytes]:
 
 
 class Moonshine:
-    """The recogniser of a folder: samples ``(n,)`` float32 at 16 kHz to text."""
+    """The recognizer of a folder: samples ``(n,)`` float32 at 16 kHz to text."""
 
     def __init__(self, folder: Path, threads: int = 1) -> None:
         settings = onnxruntime.SessionOptions()
@@ -94,12 +94,12 @@ def main() -> None:
             known = {row["utt_id"] for row in csv.DictReader(table, delimiter="\t")}
     else:
         options.output.write_text("utt_id\ttext\n")
-    recogniser = Moonshine(options.model)
+    recognizer = Moonshine(options.model)
     for number, row in enumerate(rows):
         if row["utt_id"] in known:
             continue
         samples = soundfile.read(options.corpus / row["path"], dtype="float32")[0]
-        text = recogniser.transcribe(samples)
+        text = recognizer.transcribe(samples)
         with open(options.output, "a", encoding="utf-8") as table:
             table.write(f"{row['utt_id']}\t{text}\n")
         if number % 20 == 0:

@@ -1,20 +1,237 @@
-"""What a variant of `features` names, opened: frames of an encoder, or one voice print an utterance."""
+"""WavLM, HuBERT and wav2vec 2.0 through `transformers`: any layer, and never a layer more than that.
+
+Three traps are closed here. Layers above the wanted one are not loaded, let alone run. Padding never changes features:
+front ends with group normalization (base models) see one utterance at a time, the others are exact under padding, and
+padded frames are zeroed before the positional convolution and masked in attention. And weights are never random: what
+cannot be loaded is an error, and the log names the file that ran with its SHA-256.
+
+A layer's output is the output of that transformer layer. Large models normalize once more after their last layer; that
+belongs to no layer and is left out (as in the WavLM authors' ``extract_features`` and in ``hidden_states`` of
+transformers 5; transformers 4 applied it to the last entry only).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import itertools
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from bowerbird.artifacts import BowerbirdError
 from bowerbird.audio import SAMPLE_RATE
-from bowerbird.config import VOICE_PRINT, FeaturesConfig
+from bowerbird.config.sections.features import PHONETIC, VOICE_PRINT, FeaturesConfig
+from bowerbird.encoders.checkpoint import Checkpoint, find_checkpoint
+from bowerbird.encoders.phone_head import PhoneHead
+from bowerbird.encoders.phonetic import PhoneticModel, load_phonetic
+from bowerbird.encoders.selfsupervised import SelfSupervisedEncoder, load_encoder
+from bowerbird.encoders.speaker import load_voice_encoder
+from bowerbird.encoders.spectral import SPECTRA, Definition, SpectralEncoder, load_spectral
+from bowerbird.errors import BowerbirdError
 
-from .selfsupervised import FeatureExtractor, to_float16
-from .speaker import load_voice_encoder
+logger = logging.getLogger(__name__)
+
+FLOAT16_MAX = float(np.finfo(np.float16).max)  # 65504
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of one utterance that goes through the encoder in one piece."""
+
+    utterance: int  # position in the list of waves
+    start: int  # first sample, a multiple of the hop
+    wave: Tensor  # (samples,)
+
+
+class FeatureExtractor:
+    """An encoder with the study's options: waves in, features of one layer out.
+
+    An utterance is normalized (if asked) as a whole, then padded, then cut into overlapping windows if it is long.
+    An utterance shorter than the encoder's receptive field is padded with zeros to it and gives one frame.
+    On a GPU windows of similar length go through together, at most ``batch_s`` seconds with their padding, less after
+    the GPU ran out of memory. On the CPU they go through one by one: batches bring nothing there, and so each
+    utterance's features depend on nothing else.
+
+    ``key`` is what errors call the options: ``features.NAME`` in a study.
+    """
+
+    def __init__(
+        self,
+        options: FeaturesConfig,
+        device: str | torch.device = "cpu",
+        key: str = "features",
+        batch_s: float = 60.0,
+    ) -> None:
+        self.options, self.device, self.key = options, torch.device(device), key
+        self.dtype = forward_dtype(options.precision, self.device, key)
+        self.checkpoint: Checkpoint | Definition
+        self.encoder: SelfSupervisedEncoder | SpectralEncoder | PhoneticModel
+        if options.encoder in SPECTRA:
+            self.checkpoint, self.encoder = Definition(options.encoder), load_spectral(options.encoder).to(self.device)
+        elif options.encoder.startswith(PHONETIC):
+            self.checkpoint, model = load_phonetic(options, key)
+            self.encoder = model.to(self.device)
+        else:
+            self.checkpoint = find_checkpoint(options.encoder, options.revision, key)
+            self.encoder = load_encoder(self.checkpoint, options.layer, key).to(self.device)
+        self.batch_s = 0.0 if self.device.type == "cpu" else batch_s  # no seconds: one window at a time
+
+    @property
+    def dim(self) -> int:
+        return self.encoder.dim
+
+    @property
+    def weights(self) -> str:
+        """SHA-256 of the weights that run."""
+        return self.checkpoint.weights_sha256
+
+    def describe(self) -> dict[str, Any]:
+        """What runs, for reports and run records; holds no path."""
+        return {
+            "encoder": self.checkpoint.name,
+            "revision": self.checkpoint.revision,
+            "layer": self.options.layer,
+            "weights_sha256": self.checkpoint.weights_sha256,
+        }
+
+    def identity_params(self) -> dict[str, Any]:
+        """What determines the features: the options, with the model's content in place of its name."""
+        options = self.options.model_dump(exclude={"encoder", "revision"})
+        return {
+            **options,
+            "weights_sha256": self.checkpoint.weights_sha256,
+            "config_sha256": self.checkpoint.config_sha256,
+        }
+
+    @property
+    def margin(self) -> int:
+        """Zeros added at each end: 0, or enough that frame i is centred on samples 320 i to 320 (i + 1)."""
+        if self.options.padding != "centre" or self.options.encoder in SPECTRA:  # a spectrogram's frames are centred
+            return 0
+        return (self.encoder.receptive_field - self.encoder.hop) // 2
+
+    @property
+    def shortest(self) -> int:
+        """Samples of the shortest utterance that fills a frame by itself; shorter ones are padded to one."""
+        return self.encoder.receptive_field - 2 * self.margin
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames of an utterance of ``num_samples``, at least one."""
+        return max(1, self.encoder.num_frames(num_samples + 2 * self.margin))
+
+    def extract(self, wave: np.ndarray | Tensor) -> Tensor:
+        """Features ``(frames, dim)`` float32 of a wave ``(samples,)``, rounded to float16 as on disk."""
+        return torch.from_numpy(self.extract_batch([torch.as_tensor(wave)])[0].astype(np.float32))
+
+    def extract_batch(self, waves: Sequence[Tensor], names: Sequence[str] = ()) -> list[np.ndarray]:
+        """Features float16 ``(frames, dim)`` of each wave ``(samples,)``; errors call them by ``names``."""
+        names = names or [f"wave {number}" for number in range(len(waves))]
+        windows = [w for number, wave in enumerate(waves) for w in self._windows(number, self._prepare(wave))]
+        pieces = zip(windows, self._encode(windows, names), strict=True)
+        results = []
+        for number, group in itertools.groupby(pieces, key=lambda piece: piece[0].utterance):
+            features = self._join([(window.start // self.encoder.hop, frames) for window, frames in group])
+            expected = self.num_frames(len(waves[number]))
+            if len(features) != expected:
+                raise BowerbirdError(
+                    f"{names[number]}: {len(features)} frames of {len(waves[number])} samples, expected {expected}"
+                )
+            results.append(to_float16(features, names[number], self.key))
+        return results
+
+    def _prepare(self, wave: Tensor) -> Tensor:
+        """Zero mean and unit variance if asked; zeros at the ends as `padding` says, and up to one whole frame."""
+        wave = wave.float()
+        if self.options.normalize_input and len(wave):
+            wave = (wave - wave.mean()) / torch.sqrt(wave.var(unbiased=False) + 1e-7)
+        wave = F.pad(wave, (self.margin, self.margin))
+        return F.pad(wave, (0, max(0, self.encoder.receptive_field - len(wave))))
+
+    def _windows(self, utterance: int, wave: Tensor) -> Iterator[Window]:
+        """The whole wave, or overlapping windows that start at multiples of the hop; the last one ends with the wave."""
+        if not getattr(self.encoder, "windowed", True):
+            yield Window(utterance, 0, wave)
+            return
+        hop, reach = self.encoder.hop, self.encoder.receptive_field
+        frames = int(self.options.max_window_s * SAMPLE_RATE) // hop
+        longest = (frames - 1) * hop + reach
+        starts = [0]
+        if len(wave) > longest:
+            advance = (frames - int(self.options.overlap_s * SAMPLE_RATE) // hop) * hop
+            last = -(-(len(wave) - longest) // hop) * hop
+            starts = [*range(0, last, advance), last]
+        for start in starts:
+            yield Window(utterance, start, wave[start : start + longest])
+
+    @staticmethod
+    def _join(pieces: list[tuple[int, Tensor]]) -> Tensor:
+        """(first frame, features) of consecutive windows to features of the whole, seams in the middle of overlaps."""
+        parts, begin = [], 0
+        for number, (first, features) in enumerate(pieces):
+            end = first + len(features)
+            if number + 1 < len(pieces):
+                end = (pieces[number + 1][0] + end) // 2
+            parts.append(features[begin - first : end - first])
+            begin = end
+        return torch.cat(parts)
+
+    def _encode(self, windows: Sequence[Window], names: Sequence[str]) -> list[Tensor]:
+        """Features of each window, the longest first; a batch that does not fit the GPU is halved, for good."""
+        results: list[Tensor] = [torch.empty(0)] * len(windows)
+        queue = sorted(range(len(windows)), key=lambda i: -len(windows[i].wave))
+        while queue:
+            seconds = len(windows[queue[0]].wave) / SAMPLE_RATE  # the first is the longest: the others are padded to it
+            batch = queue[: max(1, int(self.batch_s / seconds))]
+            try:
+                outputs = self._forward([windows[i].wave for i in batch])
+            except torch.cuda.OutOfMemoryError:
+                outputs = None  # what the failed call held is only free outside this block
+            if outputs is not None:
+                for i, output in zip(batch, outputs, strict=True):
+                    results[i] = output.cpu()
+                queue = queue[len(batch) :]
+                continue
+            torch.cuda.empty_cache()
+            if len(batch) == 1:
+                raise BowerbirdError(
+                    f"{names[windows[batch[0]].utterance]}: out of GPU memory on {seconds:.1f} s of speech; lower "
+                    f"{self.key}.max_window_s (now {self.options.max_window_s})"
+                )
+            self.batch_s = seconds * (len(batch) // 2)
+            logger.warning("out of GPU memory on %d windows: batches of %.0f s from here on", len(batch), self.batch_s)
+        return results
+
+    def _forward(self, waves: Sequence[Tensor]) -> list[Tensor]:
+        with torch.inference_mode(), contextlib.ExitStack() as modes:
+            if self.dtype != torch.float32:
+                modes.enter_context(torch.autocast(self.device.type, self.dtype))
+            elif self.device.type == "cuda":  # TF32 convolutions keep 10 bits: too few to agree with the CPU
+                modes.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
+            return self.encoder([w.to(self.device) for w in waves])
+
+
+def to_float16(features: Tensor, name: str, key: str) -> np.ndarray:
+    """float32 to float16; values that do not survive are an error that names the utterance, not an infinity."""
+    array = features.numpy()
+    if not np.isfinite(array).all():
+        raise BowerbirdError(f"{name}: the encoder gave values that are not finite; check its audio, and {key}.encoder")
+    if np.abs(array).max(initial=0.0) > FLOAT16_MAX:
+        raise BowerbirdError(f"{name}: features beyond float16 ({FLOAT16_MAX:.0f}); choose another {key}.layer")
+    return array.astype(np.float16)
+
+
+def forward_dtype(precision: str, device: torch.device, key: str) -> torch.dtype:
+    """The type of the forward pass; bfloat16 only where the hardware has it, never something slower in its place."""
+    if precision == "float32":
+        return torch.float32
+    if device.type != "cuda" or not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise BowerbirdError(f"{key}.precision: bfloat16: needs a GPU that has it, this is {device}; use float32 here")
+    return torch.bfloat16
 
 
 class VoicePrintExtractor:
@@ -70,3 +287,30 @@ def open_extractor(
     if options.encoder.startswith(VOICE_PRINT):
         return VoicePrintExtractor(options, device, key)
     return FeatureExtractor(options, device, key, batch_s)
+
+
+class PhoneticEncoder:
+    """A linear phone head and the encoder below it: waves in, phone posteriors at 50 frames per second out."""
+
+    def __init__(self, spec: str = "bundled:nano-phones", device: str | torch.device = "cpu") -> None:
+        self.spec, self.head = spec, PhoneHead.load(spec)
+        options = FeaturesConfig(encoder=self.head.encoder, layer=self.head.layer)
+        self.extractor = FeatureExtractor(options, device, key=spec)
+        self.head.check_dim(self.extractor.dim)
+
+    @property
+    def phones(self) -> tuple[str, ...]:
+        """What the columns of the posteriors mean, in order."""
+        return self.head.phones
+
+    def posteriors(self, wave: np.ndarray | Tensor) -> Tensor:
+        """Probabilities ``(T, P)`` float32 of a wave ``(N,)`` at 16 kHz; each row sums to 1."""
+        return self.head.posteriors(self.extractor.extract(wave))
+
+    def from_features(self, features: Tensor) -> Tensor:
+        """Probabilities ``(T, P)`` of features ``(T, D)`` of this encoder's own layer."""
+        return self.head.posteriors(features)
+
+    def describe(self) -> dict[str, Any]:
+        """The head and the encoder below it, each with the SHA-256 of its weights."""
+        return {**self.head.describe(), "below": self.extractor.describe()}

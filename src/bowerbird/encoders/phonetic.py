@@ -2,8 +2,8 @@
 
 Ours is a linear head on one layer of a self-supervised encoder. A model's folder holds ``config.json`` (encoder, layer,
 phones in order) and ``model.safetensors`` (weight ``(phones, dim)``, bias ``(phones,)``). As features (``phonetic:NAME``)
-there are also recognisers of `transformers`: posteriors of a CTC model (wav2vec 2.0, HuBERT, WavLM), or the hidden states
-of Whisper's encoder; and the Conformer that a Takin-VC experiment trains on the corpus (`systems/recogniser.py`).
+there are also recognizers of `transformers`: posteriors of a CTC model (wav2vec 2.0, HuBERT, WavLM), or the hidden states
+of Whisper's encoder; and the Conformer that a Takin-VC experiment trains on the corpus (`systems/recognizer.py`).
 """
 
 from __future__ import annotations
@@ -11,80 +11,25 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from bowerbird.artifacts import BowerbirdError, file_sha256
 from bowerbird.audio import HOP
-from bowerbird.config import PHONETIC, FeaturesConfig, bundled
-from bowerbird.encoders.selfsupervised import MODEL_TYPES, Checkpoint, FeatureExtractor, find_checkpoint
+from bowerbird.config.sections.features import PHONETIC, FeaturesConfig
+from bowerbird.encoders.checkpoint import Checkpoint, find_checkpoint
+from bowerbird.encoders.phone_head import PhoneHead
+from bowerbird.encoders.selfsupervised import MODEL_TYPES, load_encoder
+from bowerbird.errors import BowerbirdError
 from bowerbird.nn.conformer import ConformerCtc
 
 
-class PhoneticEncoder:
-    """Waves in, phone posteriors at 50 frames a second out; ``phones`` names their columns."""
-
-    def __init__(self, spec: str = "bundled:nano-phones", device: str | torch.device = "cpu") -> None:
-        self.spec, self.folder = spec, Path(bundled(spec)).expanduser()
-        config = read_config(self.folder, spec)
-        self.phones: tuple[str, ...] = tuple(config["phones"])
-        options = FeaturesConfig(encoder=config["encoder"], layer=config["layer"])
-        self.extractor = FeatureExtractor(options, device, key=spec)
-        self.weight, self.bias = self._load_head(self.folder / "model.safetensors")
-
-    def _load_head(self, path: Path) -> tuple[Tensor, Tensor]:
-        try:
-            state = load_file(path)
-            weight, bias = state["weight"].float(), state["bias"].float()
-        except (OSError, KeyError, SafetensorError) as error:
-            raise BowerbirdError(f"{path}: not the head of a phonetic encoder ({error})") from error
-        shapes, expected = (tuple(weight.shape), tuple(bias.shape)), (len(self.phones), self.extractor.dim)
-        if shapes != (expected, expected[:1]):
-            raise BowerbirdError(f"{path}: weight and bias have shapes {shapes}; its config asks for {expected}")
-        return weight, bias
-
-    def posteriors(self, wave: np.ndarray | Tensor) -> Tensor:
-        """Probabilities ``(frames, phones)`` float32 of a wave ``(samples,)`` at 16 kHz; each row sums to 1."""
-        return self.from_features(self.extractor.extract(wave))
-
-    def from_features(self, features: Tensor) -> Tensor:
-        """Probabilities ``(frames, phones)`` of features ``(frames, dim)`` of this encoder's own layer."""
-        if features.shape[-1] != self.weight.shape[1]:
-            raise BowerbirdError(
-                f"{self.spec}: reads features of {self.weight.shape[1]} dimensions, not {features.shape[-1]}"
-            )
-        weight, bias = self.weight.to(features.device), self.bias.to(features.device)
-        return F.linear(features.float(), weight, bias).softmax(dim=-1)
-
-    def describe(self) -> dict[str, Any]:
-        """What runs: the head and the encoder below it, each with the SHA-256 of its weights."""
-        head = file_sha256(self.folder / "model.safetensors")
-        name = self.spec if self.spec.startswith("bundled:") else self.folder.resolve().name
-        return {"phonetic": name, "weights_sha256": head, "below": self.extractor.describe()}
-
-
-def read_config(folder: Path, spec: str) -> dict[str, Any]:
-    """``config.json`` of a phonetic encoder: encoder, layer, phones."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BowerbirdError(f"{spec}: no phonetic encoder there ({error})") from error
-    absent = [key for key in ("encoder", "layer", "phones") if key not in config]
-    if absent:
-        raise BowerbirdError(f"{spec}: config.json lacks {', '.join(absent)}; it is no phonetic encoder's")
-    return config
-
-
-# ---------------------------------------------------------------------------------------------------------- as features
 class PhoneticModel(nn.Module):
-    """A recogniser behind the face of an encoder: waves in, ``(frames, dim)`` each out, 50 frames a second."""
+    """A recognizer behind the face of an encoder: waves in, ``(frames, dim)`` each out, 50 frames a second."""
 
     hop, receptive_field = HOP, HOP + 80
     dim: int
@@ -95,16 +40,17 @@ class PhoneticModel(nn.Module):
 
 
 class HeadPosteriors(PhoneticModel):
-    """Posteriors of our linear head, read off features that were rounded to float16 as those on disk are."""
+    """Posteriors of a linear head, read off features that are rounded to float16 as those on disk are."""
 
-    def __init__(self, spec: str) -> None:
+    def __init__(self, head: PhoneHead, below: nn.Module) -> None:
         super().__init__()
-        head = PhoneticEncoder(spec)
-        self.below, self.dim = head.extractor.encoder, len(head.phones)
+        head.check_dim(below.dim)
+        self.below, self.dim = below, len(head.phones)
         self.register_buffer("weight", head.weight)
         self.register_buffer("bias", head.bias)
 
     def forward(self, waves: Sequence[Tensor]) -> list[Tensor]:
+        """Waves ``(N,)`` at 16 kHz to probabilities ``(T, P)``, one each."""
         return [F.linear(features.half().float(), self.weight, self.bias).softmax(-1) for features in self.below(waves)]
 
 
@@ -166,7 +112,7 @@ def load_conformer(checkpoint: Checkpoint, config: dict[str, Any], layer: int, k
     return ConformerStates(model, layer)
 
 
-def load_recogniser(checkpoint: Checkpoint, options: FeaturesConfig, key: str) -> PhoneticModel:
+def load_recognizer(checkpoint: Checkpoint, options: FeaturesConfig, key: str) -> PhoneticModel:
     """A CTC model or Whisper's encoder from a folder that `transformers` reads; all its weights must be there."""
     import transformers
     from transformers import AutoConfig, AutoModelForCTC, WhisperFeatureExtractor, WhisperModel
@@ -204,16 +150,17 @@ def load_recogniser(checkpoint: Checkpoint, options: FeaturesConfig, key: str) -
 
 
 def load_phonetic(options: FeaturesConfig, key: str = "features") -> tuple[Checkpoint, PhoneticModel]:
-    """The recogniser that ``phonetic:NAME`` names, frozen, and its files."""
+    """The recognizer that ``phonetic:NAME`` names, frozen, and its files."""
     spec = options.encoder.removeprefix(PHONETIC)
     checkpoint = find_checkpoint(spec, options.revision, key)
     config = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
     if "phones" in config:
         below = find_checkpoint(config["encoder"], key=key)
         checkpoint = replace(checkpoint, weights=(*checkpoint.weights, *below.weights))
-        model: PhoneticModel = HeadPosteriors(spec)
+        head = PhoneHead.load(spec)
+        model: PhoneticModel = HeadPosteriors(head, load_encoder(below, head.layer, key))
     elif config.get("model") == "conformer-ctc":
         model = load_conformer(checkpoint, config, options.layer, key)
     else:
-        model = load_recogniser(checkpoint, options, key)
+        model = load_recognizer(checkpoint, options, key)
     return checkpoint, model.eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Speech recognisers behind one face: waveforms in, texts out.
+"""Speech recognizers behind one face: waveforms in, texts out.
 
 ``pocketsphinx`` comes with its English model inside the package, works offline and always answers the same, at the
 price of many errors: use it to compare systems, not to quote. Anything else is a directory or hub id that
@@ -19,7 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from bowerbird.artifacts import BowerbirdError, file_sha256, stable_hash
+from bowerbird.artifacts.files import file_sha256
+from bowerbird.artifacts.identity import stable_hash
+from bowerbird.errors import BowerbirdError
 
 SAMPLE_RATE = 16000
 
@@ -35,7 +37,7 @@ class RecognizerIdentity:
 class Recognizer(ABC):
     """Speech to text; 16 kHz mono float32 waveforms ``(samples,)`` in [-1, 1]."""
 
-    languages: tuple[str, ...] | None = None  # primary subtags it can recognise; None: no stated limit
+    languages: tuple[str, ...] | None = None  # primary subtags it can recognize; None: no stated limit
 
     @abstractmethod
     def transcribe(self, waves: Sequence[np.ndarray]) -> list[str]:
@@ -46,19 +48,22 @@ class Recognizer(ABC):
         """Model, settings and weights."""
 
     def speaks(self, language: str) -> bool:
-        """Whether utterances of ``language`` (BCP 47) can be recognised."""
+        """Whether utterances of ``language`` (BCP 47) can be recognized."""
         return self.languages is None or language.lower().split("-")[0] in self.languages
 
 
 def load_recognizer(spec: str, revision: str = "", device: str = "cpu") -> Recognizer:
-    """``pocketsphinx``, or the recogniser in a directory or under a hub id."""
+    """``pocketsphinx``, or the recognizer in a directory or under a hub id."""
     return Pocketsphinx() if spec == "pocketsphinx" else load_transformer(spec, revision, device)
 
 
-# --------------------------------------------------------------------------------------------------------- pocketsphinx
 # One pass and few active states: a third of the default's time, and on read speech no more errors.
 _DICTATION = {"maxhmmpf": 1500, "maxwpf": 5, "fwdflat": False}
+
+
 _GRAMMAR = {"lm": None, "fwdflat": False, "bestpath": False, "beam": 1e-60, "wbeam": 1e-40, "pbeam": 1e-60}
+
+
 # The mean of the cepstra is taken over each utterance alone; the default ("live") remembers the utterances before.
 _ALONE = {"cmn": "batch", "loglevel": "FATAL"}
 
@@ -124,12 +129,12 @@ class ClosedSetRecognizer:
                 transitions.append((path[place], path[place + 1], probability, word))
         return transitions
 
-    def recognise(self, waves: Sequence[np.ndarray]) -> list[str]:
+    def recognize(self, waves: Sequence[np.ndarray]) -> list[str]:
         """The sentence (as it was given) said in each wave, or ""."""
         return [self.sentence_of.get(_decode(self.decoder, wave), "") for wave in waves]
 
     def knows(self, sentence: str) -> bool:
-        """Whether the sentence can be recognised apart: it has known words, and no other sentence has the same ones."""
+        """Whether the sentence can be recognized apart: it has known words, and no other sentence has the same ones."""
         return sentence in self.sentence_of.values()
 
     def describe(self) -> RecognizerIdentity:
@@ -177,7 +182,6 @@ def _pocketsphinx_sha256() -> str:
     return _folder_sha256(Path(get_model_path("en-us")), "*")
 
 
-# --------------------------------------------------------------------------------------------------------- transformers
 class SequenceRecognizer(Recognizer):
     """Whisper and other encoder-decoder models: greedy decoding, one utterance at a time."""
 
@@ -248,7 +252,7 @@ def best_path(logits: np.ndarray, blank: int) -> list[int]:
 
 
 def load_transformer(spec: str, revision: str = "", device: str = "cpu") -> Recognizer:
-    """A recogniser from a local directory or a hub id, sequence-to-sequence or CTC as its configuration says."""
+    """A recognizer from a local directory or a hub id, sequence-to-sequence or CTC as its configuration says."""
     from transformers import AutoConfig, AutoModelForCTC, AutoModelForSpeechSeq2Seq, AutoProcessor
 
     chosen = {"revision": revision} if revision else {}
@@ -257,7 +261,7 @@ def load_transformer(spec: str, revision: str = "", device: str = "cpu") -> Reco
         processor = AutoProcessor.from_pretrained(spec, **chosen)
     except (OSError, ValueError) as error:
         raise BowerbirdError(
-            f"evaluation.asr: {spec}: not a recogniser that can be read ({str(error).splitlines()[0]}); "
+            f"evaluation.asr: {spec}: not a recognizer that can be read ({str(error).splitlines()[0]}); "
             "give pocketsphinx, a directory, or a hub id this machine can reach"
         ) from error
     ctc = any(name.endswith("ForCTC") for name in config.architectures or [])

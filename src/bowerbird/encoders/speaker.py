@@ -22,12 +22,17 @@ import torchaudio
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from bowerbird.artifacts import BowerbirdError, file_sha256
+from bowerbird.artifacts.files import file_sha256
 from bowerbird.encoders.verifiers import ExportedVerifier, XVectorVerifier, is_exported, is_xvector
+from bowerbird.errors import BowerbirdError
 from bowerbird.nn.ecapa import EcapaTdnn, from_speechbrain
 
 PARTIAL_FRAMES, FRAME_SAMPLES = 160, 160  # a partial utterance is 1.6 s: 160 frames of 10 ms
+
+
 PARTIALS_PER_SECOND, MIN_COVERAGE = 1.3, 0.75
+
+
 TARGET_RMS = 10 ** (-30.0 / 20)  # -30 dBFS
 
 

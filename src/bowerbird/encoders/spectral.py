@@ -35,6 +35,8 @@ SPECTRA = {  # by the value of features.NAME.encoder: the spectrogram, and its d
         "100 slaney bands 0-12000 Hz, sqrt(power + 1e-9), ln, floor 1e-5",
     ),
 }
+
+
 PUBLISHED_RATE, PUBLISHED_HOP = 24_000, 256  # of log-mel-24k
 
 
@@ -90,7 +92,9 @@ class ResampledEncoder(SpectralEncoder):
 
     def _faster(self, wave: Tensor) -> Tensor:
         """``(samples,)`` to ``(samples * 3 // 2,)``."""
-        resampled = torchaudio.functional.resample(wave, SAMPLE_RATE, PUBLISHED_RATE, lowpass_filter_width=64, rolloff=0.95)
+        resampled = torchaudio.functional.resample(
+            wave, SAMPLE_RATE, PUBLISHED_RATE, lowpass_filter_width=64, rolloff=0.95
+        )
         return resampled[: len(wave) * 3 // 2]
 
 

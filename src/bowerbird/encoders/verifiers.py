@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bowerbird.artifacts import BowerbirdError, file_sha256
-from bowerbird.encoders.exported import FILE, ExportedModel
+from bowerbird.artifacts.files import file_sha256
+from bowerbird.encoders.onnx import FILE, ExportedModel
+from bowerbird.errors import BowerbirdError
 
 
 def is_exported(spec: str) -> bool:

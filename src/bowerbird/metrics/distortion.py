@@ -20,7 +20,11 @@ import torch
 from bowerbird.nn.mel import LogMel
 
 ORDER, BANDS, HOP = 24, 80, 160
+
+
 MODEL = f"mel cepstra 1 to {ORDER} of {BANDS} bands, 10 ms, time-warped"
+
+
 _DECIBELS = 10 / math.log(10) * math.sqrt(2)
 
 

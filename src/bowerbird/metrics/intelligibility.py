@@ -4,7 +4,7 @@
 own rate is another number (it weighs short sentences more, and is what seed-tts-eval averages) and bears another name,
 ``mwer``. ``mcer`` is its counterpart in characters.
 
-``dwer`` is pooled as WER is, but against what the **same recogniser hears in the source**: words it gets wrong in the
+``dwer`` is pooled as WER is, but against what the **same recognizer hears in the source**: words it gets wrong in the
 source already are no fault of the conversion, and no transcript is needed ("differential WER" of speech enhancement).
 Where nothing was heard in the source it has no value.
 
@@ -17,10 +17,9 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bowerbird.artifacts import BowerbirdError
+from bowerbird.errors import BowerbirdError
 
 NORMALIZERS = ("whisper-english", "whisper-basic")
-UNITS = ("word", "char")
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class ErrorCounts:
 
 @functools.cache
 def load_normalizer(name: str) -> Callable[[str], str]:
-    """What transcripts go through before they are compared: Whisper's normalisers (Radford et al. 2022, appendix C)."""
+    """What transcripts go through before they are compared: Whisper's normalizers (Radford et al. 2022, appendix C)."""
     if name == "whisper-english":
         from whisper_normalizer.english import EnglishTextNormalizer
 
@@ -59,19 +58,19 @@ def load_normalizer(name: str) -> Callable[[str], str]:
 
         normalizer = BasicTextNormalizer()
     else:
-        raise BowerbirdError(f"evaluation.normalizer: {name!r}: no such normaliser; known: {', '.join(NORMALIZERS)}")
+        raise BowerbirdError(f"evaluation.normalizer: {name!r}: no such normalizer; known: {', '.join(NORMALIZERS)}")
     return lambda text: " ".join(normalizer(text).split())
 
 
 def normalizer_id(name: str) -> str:
-    """The normaliser's name with the version of the package it comes from."""
+    """The normalizer's name with the version of the package it comes from."""
     import importlib.metadata
 
     return f"{name} (whisper-normalizer {importlib.metadata.version('whisper-normalizer')})"
 
 
 def count_errors(reference: str, hypothesis: str, unit: str = "word") -> ErrorCounts:
-    """Counts of a minimum-edit alignment of two normalised texts; the reference must not be empty.
+    """Counts of a minimum-edit alignment of two normalized texts; the reference must not be empty.
 
     Characters include the single spaces between words, as `jiwer` counts them.
     """

@@ -27,11 +27,15 @@ import torch.nn.functional as F
 import torchaudio
 from torch import Tensor, nn
 
-from bowerbird.artifacts import BowerbirdError
 from bowerbird.audio import SAMPLE_RATE
+from bowerbird.errors import BowerbirdError
 
 DIMENSIONS = ("", "_noisiness", "_discontinuity", "_coloration", "_loudness")  # the order of the published heads
+
+
 BUILT = {"cnn_model": "adapt", "td": "self_att", "pool": "att"}  # of what the authors' code offers
+
+
 ABSENT = {"cnn_fc_out_h": (None,), "td_sa_pos_enc": (None, False), "td_2": (None, "skip")}
 
 
@@ -63,7 +67,7 @@ class _Windows(nn.Module):
 
 
 class _Layer(nn.Module):
-    """Self-attention and a feed-forward network, each added and normalised after (Vaswani et al. 2017)."""
+    """Self-attention and a feed-forward network, each added and normalized after (Vaswani et al. 2017)."""
 
     def __init__(self, width: int, heads: int, hidden: int) -> None:
         super().__init__()

@@ -20,8 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bowerbird.artifacts import BowerbirdError, file_sha256
-from bowerbird.encoders.exported import FILE, ExportedModel
+from bowerbird.artifacts.files import file_sha256
+from bowerbird.encoders.onnx import FILE, ExportedModel
+from bowerbird.errors import BowerbirdError
 
 PATTERNS = (FILE, "utmos22_strong*.pt", "nisqa.tar", "nisqa_mos_only.tar")
 

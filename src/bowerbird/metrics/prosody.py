@@ -26,8 +26,14 @@ from dataclasses import dataclass
 import numpy as np
 
 MIN_VOICED = 10
+
+
 FLAT_SEMITONES = 0.1  # a pitch track whose standard deviation is below is flat: what is left is the detector's jitter
+
+
 _FLAT = 1e-3  # Hz or dB; a track whose standard deviation is below is constant
+
+
 DEFINITIONS = {"f0_pcc": "f0_pcc@2"}  # the others are at version 1
 
 
@@ -80,7 +86,7 @@ def detector_identity() -> tuple[str, str]:
 
     import swift_f0
 
-    from bowerbird.artifacts import file_sha256
+    from bowerbird.artifacts.files import file_sha256
 
     weights = Path(swift_f0.__file__).parent / "model.onnx"
     return f"swift-f0 {importlib.metadata.version('swift-f0')}", file_sha256(weights)

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bowerbird.artifacts import BowerbirdError
+from bowerbird.errors import BowerbirdError
 
 METRICS = {"dnsmos_ovrl": "ovrl_mos", "dnsmos_sig": "sig_mos", "dnsmos_bak": "bak_mos", "dnsmos_p808": "p808_mos"}
+
+
 _RATE = 16000
 
 

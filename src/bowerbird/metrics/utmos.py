@@ -20,10 +20,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bowerbird.artifacts import BowerbirdError
+from bowerbird.errors import BowerbirdError
 
 STRIDES = (5, 2, 2, 2, 2, 2, 2)
+
+
 FEWEST = 400  # samples that the convolutions need for one frame
+
+
 RENAMED = (  # published name -> that of transformers
     (r"feature_extractor\.conv_layers\.(\d+)\.0\.", r"feature_extractor.conv_layers.\1.conv."),
     (r"feature_extractor\.conv_layers\.(\d+)\.2\.", r"feature_extractor.conv_layers.\1.layer_norm."),
@@ -38,6 +42,8 @@ RENAMED = (  # published name -> that of transformers
     (r"encoder\.layers\.(\d+)\.fc1\.", r"encoder.layers.\1.feed_forward.intermediate_dense."),
     (r"encoder\.layers\.(\d+)\.fc2\.", r"encoder.layers.\1.feed_forward.output_dense."),
 )
+
+
 INSIDE = "wav2vec2."
 
 

@@ -22,7 +22,11 @@ from torch import Tensor, nn
 from bowerbird.nn.mel import LogMel
 
 MEL_HOP = 160  # samples: mels come every 10 ms, hidden states every 20 ms
+
+
 MEL_MEAN, MEL_SCALE = -6.0, 2.0
+
+
 BLANK = 0  # CTC's; symbols count from 1
 
 
@@ -74,9 +78,13 @@ class FeedForward(nn.Sequential):
 
     def __init__(self, width: int, hidden: int, dropout: float) -> None:
         super().__init__(
-            nn.LayerNorm(width), nn.Linear(width, hidden), nn.SiLU(), nn.Dropout(dropout),
-            nn.Linear(hidden, width), nn.Dropout(dropout),
-        )  # fmt: skip
+            nn.LayerNorm(width),
+            nn.Linear(width, hidden),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, width),
+            nn.Dropout(dropout),
+        )
 
 
 class ConvolutionModule(nn.Module):
@@ -155,7 +163,7 @@ class ConformerCtc(nn.Module):
         self.head = nn.Linear(width, symbols + 1)
 
     def mels(self, waves: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Waves ``(samples,)`` at 16 kHz, 400 samples at least, to normalised mels ``(batch, m, bands)`` and frames ``(batch,)``."""
+        """Waves ``(samples,)`` at 16 kHz, 400 samples at least, to normalized mels ``(batch, m, bands)`` and frames ``(batch,)``."""
         mels = [(self.mel(wave[None])[0] - MEL_MEAN) / MEL_SCALE for wave in waves]
         frames = torch.tensor([len(mel) for mel in mels], device=waves[0].device)
         return nn.utils.rnn.pad_sequence(mels, batch_first=True), frames

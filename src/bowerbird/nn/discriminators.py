@@ -16,6 +16,8 @@ from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 from bowerbird.nn.mel import stft_magnitude
 
 Norm = Callable[[nn.Module], nn.Module]
+
+
 Judgement = tuple[list[Tensor], list[list[Tensor]]]  # scores, and activations by layer, of each sub-discriminator
 
 
@@ -86,9 +88,14 @@ class ScaleDiscriminator(nn.Module):
     """
 
     PLAN = (
-        (128, 15, 1, 1), (128, 41, 2, 4), (256, 41, 2, 16), (512, 41, 4, 16), (1024, 41, 4, 16), (1024, 41, 1, 16),
+        (128, 15, 1, 1),
+        (128, 41, 2, 4),
+        (256, 41, 2, 16),
+        (512, 41, 4, 16),
+        (1024, 41, 4, 16),
+        (1024, 41, 1, 16),
         (1024, 5, 1, 1),
-    )  # fmt: skip
+    )
 
     def __init__(
         self,

@@ -14,7 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SAMPLE_RATE, WINDOW, HOP = 16000, 400, 160  # 25 ms every 10 ms
+
+
 FLOOR, RANGE_DB = 1e-10, 80.0  # least power; and decibels kept below an utterance's loudest band
+
+
 LEAST_VARIANCE = 1e-12  # below it a pooled deviation has no gradient
 
 

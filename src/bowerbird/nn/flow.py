@@ -15,7 +15,11 @@ import torch
 from torch import Tensor
 
 Field = Callable[[Tensor, Tensor], Tensor]  # v(x (batch, ...), t (batch,)) -> (batch, ...)
+
+
 SIGMA = 1.0e-4
+
+
 SAMPLERS = ("euler", "midpoint")
 
 

@@ -31,7 +31,7 @@ class HifiGan(nn.Module):
 
     The defaults are kNN-VC's: features go through a linear layer to 512 channels, then up by 10·8·2·2 = 320.
     Weights start at PyTorch's defaults, as they do in the published code (its ``init_weights`` changes ``weight``,
-    which weight normalisation computes anew from ``g`` and ``v``). ``linear_dim`` 0 leaves out the linear layer and the
+    which weight normalization computes anew from ``g`` and ``v``). ``linear_dim`` 0 leaves out the linear layer and the
     first convolution: then ``input_dim`` must be ``channels`` (QR-VC).
     """
 

@@ -1,6 +1,6 @@
 """Encoder, decoder and classifier of multi-target conversion on spectrograms (Chou, Yeh, Lee and Lee 2018).
 
-Convolutions with instance normalisation (which takes each channel's mean and variance over time, and much of the voice
+Convolutions with instance normalization (which takes each channel's mean and variance over time, and much of the voice
 with them), a bank of kernel sizes at the bottom, a bidirectional GRU at the top; the decoder adds the speaker before
 every layer. `nn.InstanceNorm1d` has no weights here, as published.
 """
@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 CENTRE, SPREAD = -5.0, 2.0  # of log spectra of speech, roughly: networks see (x - CENTRE) / SPREAD
+
+
 SLOPE = 0.2  # of leaky ReLUs
 
 
@@ -21,8 +23,8 @@ def convolution(inward: int, outward: int, kernel: int, stride: int = 1) -> nn.S
     return nn.Sequential(padding, nn.Conv1d(inward, outward, kernel, stride), nn.LeakyReLU(SLOPE))
 
 
-def normalisation(channels: int, dropout: float) -> nn.Sequential:
-    """Instance normalisation and dropout, the end of a block."""
+def normalization(channels: int, dropout: float) -> nn.Sequential:
+    """Instance normalization and dropout, the end of a block."""
     return nn.Sequential(nn.InstanceNorm1d(channels), nn.Dropout(dropout))
 
 
@@ -36,10 +38,10 @@ class Encoder(nn.Module):
         self.halvings = halvings
         self.bank = nn.ModuleList(convolution(bands, bank_channels, kernel) for kernel in range(1, bank + 1))
         self.inward = convolution(bands + bank * bank_channels, channels, 1)
-        self.norm = normalisation(channels, dropout)
+        self.norm = normalization(channels, dropout)
         self.first = nn.ModuleList(convolution(channels, channels, 5) for _ in range(halvings))
         self.second = nn.ModuleList(convolution(channels, channels, 5, stride=2) for _ in range(halvings))
-        self.norms = nn.ModuleList(normalisation(channels, dropout) for _ in range(halvings))
+        self.norms = nn.ModuleList(normalization(channels, dropout) for _ in range(halvings))
         self.dense = nn.ModuleList(DenseBlock(channels, dropout) for _ in range(2))
         self.recurrent = nn.GRU(channels, channels // 4, batch_first=True, bidirectional=True)
         self.outward = nn.Linear(channels + 2 * (channels // 4), latent)
@@ -68,7 +70,7 @@ class DenseBlock(nn.Module):
     def __init__(self, channels: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.layers = nn.ModuleList(convolution(channels, channels, 1) for _ in range(2))
-        self.norm = normalisation(channels, dropout)
+        self.norm = normalization(channels, dropout)
 
     def forward(self, x: Tensor, speaker: Tensor | float = 0.0) -> Tensor:
         """``x`` (batch, channels, frames), ``speaker`` (batch, channels, 1)."""
@@ -116,7 +118,7 @@ def interleave(x: Tensor) -> Tensor:
 class Classifier(nn.Module):
     """Who is heard in ``(batch, frames, bands)``: ``(batch, outputs)``, of scores or of an embedding.
 
-    Four convolutional blocks, a mean over time, a linear layer. No instance normalisation at the input's level: it would
+    Four convolutional blocks, a mean over time, a linear layer. No instance normalization at the input's level: it would
     take away what this network has to hear (the published one judges a latent, this one judges spectrograms).
     """
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 class Quantizer(nn.Module):
     """Nearest centroid of each frame; nothing in it is trained, and no gradient passes.
 
-    ``assignment`` "cosine" compares directions and returns the centroid as it is, not normalised; "euclidean" compares
+    ``assignment`` "cosine" compares directions and returns the centroid as it is, not normalized; "euclidean" compares
     places. Of equally near centroids the lowest wins.
     """
 

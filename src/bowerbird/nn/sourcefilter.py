@@ -18,7 +18,11 @@ from bowerbird.audio import HOP, SAMPLE_RATE
 from bowerbird.nn.vocos import KERNEL, ConvNextBlock, initialise
 
 LOWEST_HZ, HIGHEST_HZ, PITCHES = 55.0, 450.0, 96  # pitch classes, equally spaced in log frequency
+
+
 BANDS = 80  # mel-spaced values of an envelope
+
+
 FILTER_HOP, FILTER_FFT = 160, 1024  # samples: filters change every 10 ms; windows of four hops
 
 
@@ -144,7 +148,7 @@ def pulse_train(pitch: Tensor, voiced: Tensor) -> Tensor:
 def track_pitch(wave: Tensor) -> tuple[Tensor, Tensor]:
     """Pitch in Hz and voicing (0/1) of each 20 ms frame of ``(batch, samples)``, both ``(batch, samples // 320)``.
 
-    Normalised cross-correlation of the low-passed wave with a small cost of long periods, then a median over 5 frames.
+    Normalized cross-correlation of the low-passed wave with a small cost of long periods, then a median over 5 frames.
     """
     size, longest, shortest = 1024, int(SAMPLE_RATE / LOWEST_HZ), int(SAMPLE_RATE / HIGHEST_HZ)
     edge = (size - HOP) // 2

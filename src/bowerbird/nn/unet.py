@@ -21,7 +21,7 @@ class FiLM(nn.Module):
 
 
 class ChannelNorm(nn.Module):
-    """Root mean square normalisation over the channels of each frame: frames do not see each other, nor padding."""
+    """Root mean square normalization over the channels of each frame: frames do not see each other, nor padding."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 KERNEL = 7  # of the input and the depthwise convolutions
+
+
 LARGEST_LOG_MAGNITUDE = 4.6  # magnitudes are clipped at 100, as published
 
 

@@ -21,7 +21,6 @@ from bowerbird.audio import HOP
 FRAME_SAMPLES = HOP  # samples of 16 kHz audio that one 20 ms frame of features stands for
 
 
-# ----------------------------------------------------------------------------------------------------------- conversion
 @dataclass(frozen=True)
 class Utterance:
     """Speech as a system hears it."""
@@ -58,7 +57,6 @@ class System(ABC):
         """``source`` in the voice of ``references`` (one speaker). ``trial`` is the row of the trial list, if any."""
 
 
-# ------------------------------------------------------------------------------------------------------------- training
 @dataclass(frozen=True)
 class DataNeeds:
     """What the batches of a stage hold. Features always; the rest where asked."""
@@ -131,11 +129,11 @@ class StageInputs:
 
 
 class TrainingStage(ABC):
-    """One thing to train: its modules, its optimisers, and the losses of each update.
+    """One thing to train: its modules, its optimizers, and the losses of each update.
 
-    A step of the loop goes through ``updates(step)`` in order. Each is named after the optimiser that it moves; for it
+    A step of the loop goes through ``updates(step)`` in order. Each is named after the optimizer that it moves; for it
     the loop calls ``forward`` (once a step where it can), then ``losses``, differentiates the loss "total" with respect
-    to that optimiser's parameters alone, and moves them. A plain model has one update; a GAN has two.
+    to that optimizer's parameters alone, and moves them. A plain model has one update; a GAN has two.
 
     Losses must be means over the items of the batch: then a step is the same whether its batch is taken whole, in
     micro-batches, or split over processes.
@@ -158,7 +156,7 @@ class TrainingStage(ABC):
 
     @abstractmethod
     def updates(self, step: int) -> tuple[str, ...]:
-        """Names of the optimisers that move at ``step`` (from 1), in order."""
+        """Names of the optimizers that move at ``step`` (from 1), in order."""
 
     @abstractmethod
     def learning_rate(self, step: int) -> float:

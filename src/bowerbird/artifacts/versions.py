@@ -1,0 +1,118 @@
+"""Versions of stages, and the code that each one guards.
+
+A stage's ``VERSION`` is raised when the same input gives other bytes. Which code can do that is derived from the imports,
+read from the source without running it (torch takes seconds, the workflow starts often): everything that the modules of
+``stages/<stage>/`` import, directly or through others. ``config`` is left out, because what is asked reaches a stage through
+its parameters, which have a record of their own, and so is ``errors``. A module that is imported by name at run time is
+found where the name is a literal or an f-string: ``import_module(f"bowerbird.systems.{name}.training")`` stands for that
+module of every system.
+
+``tests/contract/stage_versions.json`` keeps the hash of that code beside the version, so no change goes by undecided.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1]
+UNGUARDED = ("config", "errors")  # modules and packages that cannot change what a stage writes
+
+
+def stage_version(stage: str) -> int:
+    """``VERSION`` of a stage."""
+    path = PACKAGE / "stages" / stage / "__init__.py"
+    for node in _tree(path).body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "VERSION" for t in node.targets):
+            return int(ast.literal_eval(node.value))
+    raise LookupError(f"src/bowerbird/stages/{stage}/__init__.py: must define VERSION = <int>")
+
+
+def stage_files(stage: str) -> list[Path]:
+    """Source files whose code can change what a stage writes, in order of their paths."""
+    found: set[Path] = set()
+    waiting = sorted((PACKAGE / "stages" / stage).glob("*.py"))
+    while waiting:
+        path = waiting.pop()
+        if path in found or path.relative_to(PACKAGE).with_suffix("").parts[0] in UNGUARDED:
+            continue
+        found.add(path)
+        waiting += imported_files(path)
+    return sorted(found)
+
+
+@functools.cache
+def imported_files(path: Path) -> tuple[Path, ...]:
+    """Files of this package that a file imports, at its head or inside functions, with the packages above them."""
+    names = list(_imported_names(path))
+    found = [file for name in names for file in _files_of(name)]
+    above = [parent / "__init__.py" for file in found for parent in file.parents if PACKAGE in parent.parents]
+    return tuple(dict.fromkeys([*found, *(file for file in above if file.is_file())]))
+
+
+def _imported_names(path: Path) -> Iterator[str]:
+    """Dotted names below the package: "nn.mel", "nn.mel.LogMel" (a name in a module), or "systems.*.training"."""
+    package = path.relative_to(PACKAGE).parent.parts
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.removeprefix("bowerbird.") for alias in node.names if _is_ours(alias.name))
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                base = ".".join(("bowerbird", *package[: len(package) - node.level + 1], *base.split("."))).strip(".")
+            if _is_ours(base):
+                yield from (f"{base}.{alias.name}".removeprefix("bowerbird.") for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module") and node.args:
+            name = _pattern(node.args[0])
+            if _is_ours(name):
+                yield name.removeprefix("bowerbird.")
+
+
+def _pattern(node: ast.expr) -> str:
+    """A string literal, or an f-string with ``*`` for each value in it; "" for anything else."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "*" for part in node.values)
+    return ""
+
+
+def _is_ours(name: str) -> bool:
+    return name == "bowerbird" or name.startswith("bowerbird.")
+
+
+def _files_of(name: str) -> list[Path]:
+    """The modules that a dotted name stands for; of a name inside a module, the module."""
+    parts = name.split(".")
+    for count in (len(parts), len(parts) - 1):
+        below = "/".join(parts[:count])
+        found = [*PACKAGE.glob(f"{below}.py"), *PACKAGE.glob(f"{below}/__init__.py")] if below else []
+        if found:
+            return sorted(found)
+    return []
+
+
+def code_hashes(stage: str) -> dict[str, str]:
+    """Hash of the syntax tree of each file that a stage guards, by its path below the package.
+
+    Comments, blank lines and docstrings do not count.
+    """
+    return {path.relative_to(PACKAGE).as_posix(): _syntax_hash(path) for path in stage_files(stage)}
+
+
+@functools.cache
+def _syntax_hash(path: Path) -> str:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in ast.walk(tree):
+        if isinstance(node, documented) and ast.get_docstring(node):
+            node.body = node.body[1:]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))

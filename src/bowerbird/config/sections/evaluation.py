@@ -1,0 +1,53 @@
+"""Section `evaluation`: recognizers, verifiers and scorers."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import pydantic
+from pydantic import Field
+
+from bowerbird.config.base import Section
+
+
+class EvaluationConfig(Section):
+    """Models that judge. Every score row names them."""
+
+    asr: str = Field("pocketsphinx", description="pocketsphinx, or a transformers Whisper/CTC directory or hub id")
+    asr_revision: str = Field("", description="commit of a hub id")
+    normalizer: Literal["whisper-english", "whisper-basic"] = Field(
+        "whisper-english", description="of transcripts before WER and CER"
+    )
+    closed_set: bool = Field(
+        True, description="also recognize which of the trials' sentences was said (pocketsphinx grammar)"
+    )
+    verifier: str = Field(
+        "resemblyzer",
+        description="resemblyzer; a folder or hub id of ECAPA-TDNN weights in speechbrain's format; a folder of "
+        "WavLMForXVector (WavLM-SV); a folder with model.onnx (ReDimNet and others)",
+    )
+    second_verifier: str = Field("", description="another verifier beside the first; its metrics end in _second")
+    quality: bool = Field(True, description="DNSMOS P.835 and P.808")
+    quality_trials: int = Field(
+        0, ge=0, description="trials that DNSMOS judges (it is the slowest judge), the same for all experiments; 0: all"
+    )
+    opinions: dict[str, str] = Field(
+        default_factory=dict,
+        description="further opinion scores: name (utmos, nisqa) -> folder with utmos22_strong*.pt, nisqa.tar or model.onnx",
+    )
+    prosody: bool = Field(True, description="F0 by swift-f0, voiced frames of both, log-F0 correlation")
+
+    @pydantic.field_validator("opinions")
+    @classmethod
+    def _names_of_opinions(cls, opinions: dict[str, str]) -> dict[str, str]:
+        for name in opinions:
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+                raise ValueError(
+                    f"evaluation.opinions: {name!r}: a metric's name has lower-case letters, digits and '_'"
+                )
+        return opinions
+
+    bootstrap: int = Field(1000, ge=100, description="bootstrap replicates of each interval")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of intervals")
+    seed: int = Field(0, ge=0, description="of the bootstrap")

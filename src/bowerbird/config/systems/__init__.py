@@ -1,0 +1,38 @@
+"""The registry of systems: the options of each, by the value of `system`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from bowerbird.config.systems.anchors import AnchorExperiment
+from bowerbird.config.systems.base import ExperimentBase
+from bowerbird.config.systems.knnvc import KnnvcExperiment
+from bowerbird.config.systems.palindromic import PalindromicExperiment
+from bowerbird.config.systems.qrvc import QrvcExperiment
+from bowerbird.config.systems.stepback import StepbackExperiment
+from bowerbird.config.systems.takin import TakinExperiment
+from bowerbird.config.systems.vocoder import VocoderExperiment
+
+EXPERIMENT_MODELS: tuple[type[ExperimentBase], ...] = (
+    VocoderExperiment,
+    KnnvcExperiment,
+    PalindromicExperiment,
+    QrvcExperiment,
+    StepbackExperiment,
+    TakinExperiment,
+    AnchorExperiment,
+)
+
+
+Experiment = Annotated[
+    VocoderExperiment
+    | KnnvcExperiment
+    | PalindromicExperiment
+    | QrvcExperiment
+    | StepbackExperiment
+    | TakinExperiment
+    | AnchorExperiment,
+    Field(discriminator="system"),
+]

@@ -1,3 +1,0 @@
-"""The version of the stage *evaluation*: raised when the same conversions give other numbers or other columns."""
-
-VERSION = 3

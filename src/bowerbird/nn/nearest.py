@@ -1,0 +1,194 @@
+"""Exact nearest neighbours whose answer does not depend on how they were computed.
+
+A float32 matrix product rounds differently with another block size, another number of threads or another device,
+and near ties then come out in another order. Here the float32 product only proposes candidates; their scores are
+computed again in float64, and a row whose proposal cannot be *proven* to hold the true neighbours (by the rounding
+bound of a float32 dot product) is searched among everything the bound leaves open. Ties go to the lower index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Metric = Literal["cosine", "euclidean"]
+
+
+_SPARE = 8  # candidates proposed beyond k
+
+
+_SCORES = 1 << 24  # scores held at a time (64 MiB of float32)
+
+
+_GROUP = 32  # columns whose maximum stands for them in the first pass of `_top`
+
+
+_UNIT_ROUNDOFF = 2.0**-24  # of float32
+
+
+_CACHED = 1 << 18  # float64 values worked on at a time on the CPU (2 MiB: they stay in the cache)
+
+
+class Pool:
+    """Vectors ``(n, dim)`` to search in, prepared once for many queries.
+
+    ``metric`` "cosine" scores by ``q·p / (|q| |p|)``; "euclidean" by ``q·p - |p|²/2``, whose largest value is the
+    smallest distance (``|q - p|² = |q|² - 2 score``). A zero vector has cosine 0 to everything.
+    """
+
+    def __init__(self, vectors: np.ndarray, metric: Metric = "cosine", device: torch.device | str = "cpu") -> None:
+        self.device, self.metric = torch.device(device), metric
+        self.vectors = _to_tensor(vectors, self.device)
+        self.norms = _norms(self.vectors)
+        if not torch.isfinite(self.norms).all():
+            raise ValueError("the pool holds values that are not finite")
+        self.keys = _unit(self.vectors, self.norms) if metric == "cosine" else self.vectors.float()
+        self._bias = None if metric == "cosine" else (-0.5 * self.norms.square()).float()
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def nearest(self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """The k best of the pool for each query ``(m, dim)``: indices int64 ``(m, k)`` and scores float64 ``(m, k)``.
+
+        Best first. ``allowed`` ``(n,)`` bool restricts the search to a part of the pool.
+        """
+        banned = None if allowed is None else torch.from_numpy(~allowed).to(self.device)
+        available = len(self) if allowed is None else int(allowed.sum())
+        if not 1 <= k <= available:
+            raise ValueError(f"{k} neighbours of a pool of {available}")
+        query = _to_tensor(queries, self.device)
+        indices = torch.empty(len(query), k, dtype=torch.int64, device=self.device)
+        scores = torch.empty(len(query), k, dtype=torch.float64, device=self.device)
+        for rows in _blocks(len(query), _SCORES // len(self)):
+            indices[rows], scores[rows] = self._nearest_block(query[rows], k, banned)
+        return indices.cpu().numpy(), scores.cpu().numpy()
+
+    def best(self, queries: np.ndarray) -> np.ndarray:
+        """The single best of the pool for each query ``(m, dim)``: int64 ``(m,)``, equal to ``nearest(queries, 1)``.
+
+        Exact scores are computed only where the two best are too close for float32 to tell them apart.
+        """
+        query = _to_tensor(queries, self.device)
+        if len(self) == 1:
+            return np.zeros(len(query), dtype=np.int64)
+        indices = torch.empty(len(query), dtype=torch.int64, device=self.device)
+        for rows in _blocks(len(query), _SCORES // len(self)):
+            block = query[rows]
+            norms = _norms(block)
+            top, places = self._scores(block, norms).topk(2, dim=1)
+            best = places[:, 0]
+            close = (top[:, 0] - top[:, 1]).double() <= 2 * self._tolerance(norms)
+            if close.any():
+                best[close] = self._nearest_block(block[close], 1, None)[0][:, 0]
+            indices[rows] = best
+        return indices.cpu().numpy()
+
+    def score(self, queries: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """Exact scores float64 ``(m, c)`` of given pool members ``indices`` ``(m, c)``."""
+        query = _to_tensor(queries, self.device)
+        return self._exact(query, _norms(query), torch.from_numpy(indices).to(self.device)).cpu().numpy()
+
+    def _nearest_block(self, query: Tensor, k: int, banned: Tensor | None) -> tuple[Tensor, Tensor]:
+        norms = _norms(query)
+        rough = self._scores(query, norms)
+        if banned is not None:
+            rough[:, banned] = -torch.inf
+        count = min(k + _SPARE, len(self))
+        values, candidates = _top(rough, count)
+        candidates, order = candidates.sort(dim=1)  # a stable sort by score then leaves ties in order of index
+        exact = self._exact(query, norms, candidates)
+        exact[torch.isinf(values.gather(1, order))] = -torch.inf
+        scores, order = exact.sort(dim=1, descending=True, stable=True)
+        indices, scores = candidates.gather(1, order)[:, :k], scores[:, :k]
+        if count < len(self):
+            tolerance = self._tolerance(norms)
+            unproven = scores[:, -1] <= values[:, -1].double() + tolerance
+            for row in unproven.nonzero()[:, 0].tolist():
+                open_ = (rough[row].double() >= scores[row, -1] - tolerance[row]).nonzero()[:, 0]
+                all_ = self._exact(query[row : row + 1], norms[row : row + 1], open_[None])[0]
+                scores[row], order = (item[:k] for item in all_.sort(descending=True, stable=True))
+                indices[row] = open_[order]
+        return indices, scores
+
+    def _scores(self, query: Tensor, norms: Tensor) -> Tensor:
+        """Float32 scores ``(m, n)``, right to within `_tolerance`."""
+        with _full_precision():
+            if self._bias is None:
+                return _unit(query, norms) @ self.keys.T
+            return torch.addmm(self._bias, query.float(), self.keys.T)
+
+    def _exact(self, query: Tensor, norms: Tensor, indices: Tensor) -> Tensor:
+        """Float64 scores of ``indices`` ``(m, c)``."""
+        dots = torch.empty(indices.shape, dtype=torch.float64, device=self.device)
+        room = _CACHED if self.device.type == "cpu" else 64 * _CACHED
+        for rows in _blocks(len(query), room // (self.vectors.shape[1] * max(1, indices.shape[1]))):
+            members = self.vectors[indices[rows]].double()
+            dots[rows] = members.mul_(query[rows].double()[:, None]).sum(-1)
+        if self.metric == "cosine":
+            return dots / (norms[:, None] * self.norms[indices]).clamp_min(torch.finfo(torch.float64).tiny)
+        return dots - 0.5 * self.norms[indices].square()
+
+    def _tolerance(self, norms: Tensor) -> Tensor:
+        """Bound ``(m,)`` on the error of a float32 score: ``|fl(x·y) - x·y| <= dim u |x| |y|``, whatever the order."""
+        unit = (self.vectors.shape[1] + 8) * _UNIT_ROUNDOFF
+        if self.metric == "cosine":
+            return torch.full_like(norms, unit)
+        largest = self.norms.max()
+        return unit * (norms * largest + largest.square())
+
+
+def _top(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """`torch.topk` of each row for wide rows: the best ``count`` lie in the ``count`` groups of best maxima."""
+    width = scores.shape[1]
+    groups = width // _GROUP
+    if groups < 4 * count:
+        return scores.topk(count, dim=1)
+    whole = groups * _GROUP
+    folded = scores[:, :whole].view(len(scores), _GROUP, groups)  # a group is a stride: one vectorised maximum
+    kept = folded.amax(dim=1).topk(count, dim=1).indices
+    places = (kept[:, None, :] + groups * torch.arange(_GROUP, device=scores.device)[None, :, None]).flatten(1)
+    if whole < width:
+        rest = torch.arange(whole, width, device=scores.device).expand(len(scores), -1)
+        places = torch.cat([places, rest], dim=1)
+    values, order = scores.gather(1, places).topk(count, dim=1)
+    return values, places.gather(1, order)
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """No TF32 or bfloat16 inside float32 products, whatever the rest of the process asked for."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _blocks(total: int, size: int) -> list[slice]:
+    size = max(1, size)
+    return [slice(start, min(start + size, total)) for start in range(0, total, size)]
+
+
+def _to_tensor(vectors: np.ndarray, device: torch.device) -> Tensor:
+    """Float16 and float32 stay as they are, so nothing is lost; a read-only memory map is copied."""
+    array = np.ascontiguousarray(vectors)
+    return torch.from_numpy(array if array.flags.writeable else array.copy()).to(device)
+
+
+def _norms(vectors: Tensor) -> Tensor:
+    """Euclidean norms, float64 ``(n,)``."""
+    rows_at_once = (_CACHED if vectors.device.type == "cpu" else 64 * _CACHED) // max(1, vectors.shape[1])
+    norms = [vectors[rows].double().square_().sum(-1).sqrt() for rows in _blocks(len(vectors), rows_at_once)]
+    return torch.cat(norms) if norms else torch.zeros(0, dtype=torch.float64, device=vectors.device)
+
+
+def _unit(vectors: Tensor, norms: Tensor) -> Tensor:
+    """Vectors of length one, float32; zero vectors stay zero."""
+    return vectors.to(torch.float32, copy=True).div_(norms.float().clamp_min(torch.finfo(torch.float32).tiny)[:, None])

@@ -1,0 +1,5 @@
+"""Stage *codebook*."""
+
+from __future__ import annotations
+
+VERSION = 1

@@ -1,0 +1,5 @@
+"""Stage *report*."""
+
+from __future__ import annotations
+
+VERSION = 5
