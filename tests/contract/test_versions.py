@@ -13,7 +13,7 @@ from bowerbird.stages import STAGES
 
 HINT = (
     "Same input, other bytes? Raise VERSION in the stage's __init__.py. Same bytes? Then only record the new hash.\n"
-    "Both: python tests/contract/record_versions.py"
+    "Both: python tests/support/record_versions.py"
 )
 
 

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from harness import CLUSTER, Slurm
+from slurm_harness import CLUSTER, Slurm
 
 
 @pytest.fixture(scope="module")

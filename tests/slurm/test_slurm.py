@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from harness import Slurm, SlurmJob, Study, going_on_after, kill, wait_until
+from slurm_harness import Slurm, SlurmJob, Study, going_on_after, kill, wait_until
 
 MINUTES = 60
 FAULTS: dict[str, dict[str, object]] = {

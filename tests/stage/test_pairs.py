@@ -20,7 +20,7 @@ from bowerbird.stages.codebook.fit import fit_codebook
 from bowerbird.stages.pairs.plan import Speech, choose, plan_pairs
 from bowerbird.stages.pairs.quality import quality_table, summarize_pairs
 from bowerbird.stages.pairs.search import random_members, search_pairs
-from fixtures import CPU, tiny_corpus, write_corpus
+from shards_fixture import CPU, tiny_corpus, write_corpus
 
 OPTIONS = PairsConfig(k=4, min_pool_s=1)
 

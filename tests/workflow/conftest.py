@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from stages import RULES, Stage
+from stage_commands import RULES, Stage
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

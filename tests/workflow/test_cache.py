@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from stages import Stage
+from stage_commands import Stage
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stages import RULES, Stage
+from stage_commands import RULES, Stage
 
 
 def forget(stage: Stage) -> None:

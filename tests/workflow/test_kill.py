@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from stages import RULES, Stage
+from stage_commands import RULES, Stage
 from test_faults import forget
 
 from bowerbird.inspection.integrity import check_run

@@ -11,27 +11,11 @@ from typing import Any
 import pydantic
 import yaml
 
+from bowerbird.config.merging import merge
 from bowerbird.config.messages import explain, models_of, nearest
 from bowerbird.config.references import check_references
 from bowerbird.config.study import Config
 from bowerbird.errors import BowerbirdError
-
-
-def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """``overlay`` over ``base``, recursively; ``None`` removes a key; dotted keys reach into sections."""
-    result = dict(base)
-    for key, value in overlay.items():
-        if "." in key:
-            head, _, rest = key.partition(".")
-            value, key = {rest: value}, head
-        if value is None:
-            result.pop(key, None)
-        elif isinstance(value, Mapping):
-            below = result.get(key)
-            result[key] = merge(below if isinstance(below, Mapping) else {}, value)
-        else:
-            result[key] = value
-    return result
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

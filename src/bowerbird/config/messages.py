@@ -8,21 +8,47 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bowerbird.config.base import Section
+from bowerbird.config.systems import SYSTEMS
+
+# What a key is called now, by what it was called before version 0.2 (see CHANGELOG.md).
+RENAMED = {
+    "bank": "conv_bank_size",
+    "bank_channels": "conv_bank_channels",
+    "halvings": "num_downsamplings",
+    "input": "corruption",
+    "input_level": "corruption_level",
+    "published": "pretrained",
+    "recogniser": "recognizer",
+    "training": "content_training",
+    "uses": "checkpoint",
+    "voice_encoder": "speaker_encoder",
+    "voices": "speaker_embeddings",
+}
+# What a value is called now, by the end of its key.
+RENAMED_VALUES = {
+    ("padding", "centre"): "center",
+    ("recognizer", "given"): "pretrained",
+    ("corruption", "clean"): "none",
+}
 
 
 def explain(error: Mapping[str, Any], root: type[Section]) -> str:
     """One pydantic error in the configuration's own words."""
-    tags = {"knnvc", "vocoder", "anchor", "palindromic", "qrvc", "takin", "stepback"}
     location = [str(part) for part in error["loc"]]
-    if len(location) > 2 and location[0] == "experiments" and location[2] in tags:
+    if len(location) > 2 and location[0] == "experiments" and location[2] in SYSTEMS:
         del location[2]
     where = ".".join(location)
     if error["type"] == "extra_forbidden":
-        return f"{where}: unknown key{nearest(location[-1], known_keys(location[:-1], root))}"
+        known = known_keys(location[:-1], root)
+        if (now := RENAMED.get(location[-1])) in known:
+            return f"{where}: is now called {now!r}"
+        return f"{where}: unknown key{nearest(location[-1], known)}"
     if error["type"] == "union_tag_invalid":
         return f"{where}.system: {error['ctx']['tag']!r} is no system; known: {error['ctx']['expected_tags']}"
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
+    if location and (now := RENAMED_VALUES.get((location[-1], str(error["input"])))):
+        return f"{where}: {error['input']!r}: is now called {now!r}"
     return f"{where} = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
 
 

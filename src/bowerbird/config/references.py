@@ -2,65 +2,94 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
+from bowerbird.config.base import NAME, ModelReference
 from bowerbird.config.messages import nearest
 from bowerbird.config.study import Config
-
-TRAINED = "phonetic:trained:"  # before the name of an experiment that trains the encoder of features
+from bowerbird.config.systems.base import Inputs
+from bowerbird.config.systems.takin import TakinExperiment
+from bowerbird.config.systems.vocoder import VocoderExperiment
 
 
 def check_references(config: Config) -> None:
     """Every name a section uses must be defined in the section that owns it; a ValueError says which is not."""
+    for name in (*config.features, *config.codebook, *config.pairs, *config.experiments):
+        if not NAME.fullmatch(name):
+            raise ValueError(f"{name!r}: a variant's name becomes a folder; use letters, digits, '-' and '_'")
     for kind in ("codebook", "pairs"):
         for name, section in getattr(config, kind).items():
-            _must_be_defined(f"{kind}.{name}.features", section.features, "features", config.features)
+            _check_defined(f"{kind}.{name}.features", section.features, "features", config.features)
+    for name, variant in config.features.items():
+        reference = variant.model()
+        if reference is not None and reference.kind == "trained":
+            _check_trained(config, f"features.{name}.encoder", name, reference)
     for name, experiment in config.experiments.items():
-        owners = {"codebook": "codebook", "pairs": "pairs"}
-        for field in ("features", "codebook", "pairs", "mels", "phones", "voices"):
-            value, owner = getattr(experiment, field, ""), owners.get(field, "features")
-            if value:
-                _must_be_defined(f"experiments.{name}.{field}", value, owner, getattr(config, owner))
-        vocoder = getattr(experiment, "vocoder", "")
-        if isinstance(vocoder, str) and vocoder and not vocoder.startswith("bundled:"):
-            _must_be_defined(f"experiments.{name}.vocoder", vocoder, "experiments", config.experiments)
-            if getattr(config.experiments[vocoder], "published", "") and experiment.system != "takin":
-                raise ValueError(
-                    f"experiments.{name}.vocoder: {vocoder!r} is a published BigVGAN, which reads mels at 24 kHz; only "
-                    "takin makes such (mels of encoder log-mel-24k)"
-                )
-        for stage, other in getattr(experiment, "reuse", {}).items():
-            _must_be_defined(f"experiments.{name}.reuse.{stage}", other, "experiments", config.experiments)
+        where = f"experiments.{name}"
+        for stage, other in experiment.reuse.items():
+            _check_defined(f"{where}.reuse.{stage}", other, "experiments", config.experiments)
+        for stage in experiment.stages:
+            _check_inputs(config, name, experiment.training_inputs(stage))
+        _check_inputs(config, name, experiment.conversion_inputs())
     _check_recognizers(config)
-    for name in (*config.features, *config.codebook, *config.pairs, *config.experiments):
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-            raise ValueError(f"{name!r}: a variant's name becomes a folder; use letters, digits, '-' and '_'")
+    _check_pretrained_vocoders(config)
+
+
+def _check_inputs(config: Config, name: str, inputs: Inputs) -> None:
+    """Every variant and every trained model that a command of an experiment reads must be defined."""
+    for role, source in inputs.items():
+        if isinstance(source, ModelReference):
+            if source.kind == "trained":
+                _check_trained(config, f"experiments.{name}.{role}", name, source)
+        elif source.section != "audio":
+            section = "codebook" if source.section == "units" else source.section
+            _check_defined(f"experiments.{name}.{role}", source.name, section, getattr(config, section))
+
+
+def _check_trained(config: Config, where: str, owner: str, reference: ModelReference) -> None:
+    """The experiment must be there and have the stage, unless it takes that model from elsewhere."""
+    name = reference.name or owner
+    _check_defined(where, name, "experiments", config.experiments)
+    experiment = config.experiments[name]
+    if reference.stage not in experiment.stages and experiment.model(reference.stage).kind == "trained":
+        hint = "; give it recognizer: trained" if reference.stage == "ppg" else ""
+        raise ValueError(
+            f"{where}: {name!r} trains no stage {reference.stage!r}{hint or nearest(reference.stage, experiment.stages)}"
+        )
 
 
 def _check_recognizers(config: Config) -> None:
-    """Features of a trained recognizer name who trains it, and who trains one names features that it makes."""
+    """Who trains a recognizer names, as its phones, features that it makes."""
 
     def owner(name: str) -> str:
         return config.experiments[name].reuse.get("ppg", name)
 
-    trained = [name for name, experiment in config.experiments.items() if "ppg" in experiment.stages]
-    for name, variant in config.features.items():
-        if variant.encoder.startswith(TRAINED):
-            where, spec = f"features.{name}.encoder", variant.encoder.removeprefix(TRAINED)
-            _must_be_defined(where, spec, "experiments", config.experiments)
-            if spec not in trained:
-                raise ValueError(f"{where}: {spec!r} trains no recognizer; give it recognizer: trained")
-    for name in trained:
-        phones: str = getattr(config.experiments[name], "phones", "")
-        spec = config.features[phones].encoder
-        if not (spec.startswith(TRAINED) and owner(spec.removeprefix(TRAINED)) == owner(name)):
+    for name, experiment in config.experiments.items():
+        if not (isinstance(experiment, TakinExperiment) and "ppg" in experiment.stages):
+            continue
+        variant = config.features[experiment.phones]
+        reference = variant.model()
+        if reference is None or reference.kind != "trained" or owner(reference.name) != owner(name):
             raise ValueError(
-                f"experiments.{name}.recognizer: trained: its phones are {phones!r}, of encoder {spec}; name features "
-                f"of encoder {TRAINED}{owner(name)}"
+                f"experiments.{name}.recognizer: trained: its phones are {experiment.phones!r}, of encoder {variant.encoder}; "
+                f"name features of kind phonetic and encoder trained:{owner(name)}"
             )
 
 
-def _must_be_defined(where: str, name: str, section: str, defined: Iterable[str]) -> None:
+def _check_pretrained_vocoders(config: Config) -> None:
+    """A published BigVGAN reads mels at 24 kHz, which only Takin-VC makes."""
+    for name, experiment in config.experiments.items():
+        source = experiment.conversion_inputs().get("vocoder")
+        if not isinstance(source, ModelReference) or source.kind != "trained" or not source.name:
+            continue
+        other = config.experiments[source.name]
+        if isinstance(other, VocoderExperiment) and other.pretrained and not isinstance(experiment, TakinExperiment):
+            raise ValueError(
+                f"experiments.{name}.vocoder: {source.name!r} is a published BigVGAN, which reads mels at 24 kHz; only takin "
+                "makes such (mels of encoder log-mel-24k)"
+            )
+
+
+def _check_defined(where: str, name: str, section: str, defined: Iterable[str]) -> None:
     if name not in defined:
         raise ValueError(f"{where}: {name!r} is not defined in `{section}`{nearest(name, defined)}")

@@ -1,4 +1,4 @@
-"""Which models of a study come from a hub without a pinned commit: whoever owns the name there may change what it means."""
+"""Models of a study that come from a hub without a pinned commit: their owner there may change what the name means."""
 
 from __future__ import annotations
 
@@ -6,34 +6,29 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from bowerbird.config.references import TRAINED
-from bowerbird.config.sections.features import PHONETIC, SPECTROGRAMS, VOICE_PRINT
+from bowerbird.config.base import parse_model
+from bowerbird.config.sections.features import GE2E
 from bowerbird.config.study import Config
 from bowerbird.errors import BowerbirdError
 
-_OWN = {"", "pocketsphinx", "resemblyzer", "ge2e", *SPECTROGRAMS}  # shipped with this package or its needs
-
-
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+PACKAGED = {"", "pocketsphinx", "resemblyzer", GE2E}  # shipped with this package or the packages that it needs
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def unpinned_models(config: Config) -> Iterator[str]:
     """A line for each hub id without a commit: where it stands, and what to write."""
     for name, section in config.features.items():
-        yield from _check(
-            f"features.{name}.encoder", section.encoder, section.revision, _set(f"features.{name}.revision")
-        )
+        if section.model() is not None:
+            where = f"features.{name}"
+            yield from _check(f"{where}.encoder", section.encoder, section.revision, f"set {where}.revision")
     evaluation = config.evaluation
-    yield from _check("evaluation.asr", evaluation.asr, evaluation.asr_revision, _set("evaluation.asr_revision"))
+    yield from _check("evaluation.asr", evaluation.asr, evaluation.asr_revision, "set evaluation.asr_revision")
     for key in ("verifier", "second_verifier"):
-        yield from _check(f"evaluation.{key}", getattr(evaluation, key), "", "")
+        yield from _check(f"evaluation.{key}", getattr(evaluation, key))
     for name, experiment in config.experiments.items():
-        spec, _, commit = getattr(experiment, "published", "").partition("@")
-        yield from _check(f"experiments.{name}.published", spec, commit, f"write {spec}@COMMIT, all 40 digits")
-        yield from _check(f"experiments.{name}.voice_encoder", getattr(experiment, "voice_encoder", ""), "", "")
-        for stage in experiment.stages:
-            spec = getattr(getattr(experiment, stage, None), "speaker_encoder", "")
-            yield from _check(f"experiments.{name}.{stage}.speaker_encoder", spec, "", "")
+        for key, spec in experiment.external_models():
+            where, (model, _, commit) = f"experiments.{name}.{key}", spec.partition("@")
+            yield from _check(where, model, commit, f"write {model}@COMMIT," if key == "pretrained" else "")
 
 
 def check_pins(config: Config) -> list[str]:
@@ -44,22 +39,16 @@ def check_pins(config: Config) -> list[str]:
     return found
 
 
-def _set(key: str) -> str:
-    """What to do about a key that holds a commit."""
-    return f"set {key} to the commit's 40 digits"
-
-
-def _check(where: str, spec: str, revision: str, hint: str) -> Iterator[str]:
-    if spec.startswith(TRAINED):
-        return  # by this study
-    spec = spec.removeprefix(PHONETIC).removeprefix(VOICE_PRINT)
-    if spec in _OWN or spec.startswith(("bundled:", "/", ".", "~")) or Path(spec).exists():
+def _check(where: str, spec: str, revision: str = "", hint: str = "") -> Iterator[str]:
+    """The line for one model; ``hint`` says how its commit is given, "" where it cannot be given."""
+    if spec in PACKAGED or parse_model(spec).kind != "hub" or Path(spec).exists():
         return
     if not hint:
         yield (
             f"{where}: {spec}: a hub id that cannot be pinned here; fetch it at a commit "
             f"(hf download {spec} --revision COMMIT --local-dir FOLDER) and give the folder"
         )
-    elif not _COMMIT.fullmatch(revision):
-        said = f"{revision!r} is a name, which can be moved" if revision else "a hub id without a commit"
-        yield f"{where}: {spec}: {said}; {hint}"
+    elif not COMMIT.fullmatch(revision):
+        what = f"{revision!r} is a name, which can be moved" if revision else "a hub id without a commit"
+        end = "all 40 digits" if hint.startswith("write") else "to the commit's 40 digits"
+        yield f"{where}: {spec}: {what}; {hint} {end}"

@@ -10,9 +10,18 @@ from pydantic import Field
 
 from bowerbird.config.base import Section
 
+# The families of metrics, and the options that each one depends on: another recognizer scores intelligibility again, and
+# nothing else. The only list of families.
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "intelligibility": ("asr", "asr_revision", "normalizer", "closed_set"),
+    "speaker": ("verifier", "second_verifier"),
+    "prosody": (),
+    "quality": ("quality_trials", "opinions"),
+}
+
 
 class EvaluationConfig(Section):
-    """Models that judge. Every score row names them."""
+    """Recognizers, verifiers and scorers. Every score row names them."""
 
     asr: str = Field("pocketsphinx", description="pocketsphinx, or a transformers Whisper/CTC directory or hub id")
     asr_revision: str = Field("", description="commit of a hub id")
@@ -30,7 +39,9 @@ class EvaluationConfig(Section):
     second_verifier: str = Field("", description="another verifier beside the first; its metrics end in _second")
     quality: bool = Field(True, description="DNSMOS P.835 and P.808")
     quality_trials: int = Field(
-        0, ge=0, description="trials that DNSMOS judges (it is the slowest judge), the same for all experiments; 0: all"
+        0,
+        ge=0,
+        description="trials that DNSMOS scores (it is the slowest scorer), the same for all experiments; 0: all",
     )
     opinions: dict[str, str] = Field(
         default_factory=dict,
@@ -51,3 +62,9 @@ class EvaluationConfig(Section):
     bootstrap: int = Field(1000, ge=100, description="bootstrap replicates of each interval")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of intervals")
     seed: int = Field(0, ge=0, description="of the bootstrap")
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The families of metrics that are scored."""
+        asked = {"prosody": self.prosody, "quality": self.quality}
+        return tuple(family for family in FAMILIES if asked.get(family, True))

@@ -1,7 +1,11 @@
-"""The registry of systems: the options of each, by the value of `system`."""
+"""The registry of systems: the options of each, by the value of ``system``.
+
+The options in module ``config/systems/<name>.py`` belong to the package ``systems/<name>/``.
+"""
 
 from __future__ import annotations
 
+import typing
 from typing import Annotated
 
 from pydantic import Field
@@ -15,17 +19,6 @@ from bowerbird.config.systems.stepback import StepbackExperiment
 from bowerbird.config.systems.takin import TakinExperiment
 from bowerbird.config.systems.vocoder import VocoderExperiment
 
-EXPERIMENT_MODELS: tuple[type[ExperimentBase], ...] = (
-    VocoderExperiment,
-    KnnvcExperiment,
-    PalindromicExperiment,
-    QrvcExperiment,
-    StepbackExperiment,
-    TakinExperiment,
-    AnchorExperiment,
-)
-
-
 Experiment = Annotated[
     VocoderExperiment
     | KnnvcExperiment
@@ -36,3 +29,6 @@ Experiment = Annotated[
     | AnchorExperiment,
     Field(discriminator="system"),
 ]
+SYSTEMS: dict[str, type[ExperimentBase]] = {
+    model.model_fields["system"].default: model for model in typing.get_args(typing.get_args(Experiment)[0])
+}

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal
 
 import pydantic
 from pydantic import Field
 
-from bowerbird.config.base import GanStage, StageOptions
-from bowerbird.config.systems.base import ExperimentBase
+from bowerbird.config.base import AdamWStage, GanStage, Variant
+from bowerbird.config.systems.base import ExperimentBase, Inputs, Kind
+from bowerbird.config.systems.vocoder import start_reference, vocoder_reference
 
 
-class ConverterStage(StageOptions):
+def check_prompt_range(stage: str, shortest: float, longest: float) -> None:
+    """Refuse a longest prompt that is shorter than the shortest one, both in seconds."""
+    if longest < shortest:
+        raise ValueError(f"{stage}.prompt_max_s: {longest:g}: shorter than prompt_min_s = {shortest:g}")
+
+
+class ConverterStage(AdamWStage):
     """Palindromic VC, stage 2: the Transformer that learns the way back from retrieved features to the target's own."""
 
+    steps: int = Field(200_000, ge=1, description="optimizer steps; raising it goes on from the last checkpoint")
     layers: int = Field(6, ge=1, description="of the Transformer")
     heads: int = Field(16, ge=1, description="of attention")
     width: int = Field(1024, ge=8, description="of the Transformer; 1024 with 6 layers: 77 M parameters")
@@ -21,7 +30,7 @@ class ConverterStage(StageOptions):
     dropout: float = Field(0.1, ge=0, lt=1, description="after attention and in the feed-forward layers")
     conditioning: Literal["concat", "cross_attention"] = Field(
         "concat",
-        description="concat: prompt and input are one sequence; cross_attention: the input looks at the prompt",
+        description="concat: prompt and input are one sequence; cross_attention: the input attends to the prompt",
     )
     segment_frames: int = Field(150, ge=4, description="frames of a training crop (20 ms each)")
     prompt_min_s: float = Field(3.0, gt=0, description="shortest prompt; lengths are uniform")
@@ -29,28 +38,18 @@ class ConverterStage(StageOptions):
     feature_weight: float = Field(1.0, ge=0, description="of the L1 loss on features")
     speaker_weight: float = Field(0.1, ge=0, description="of the speaker loss on the converted wave (lambda_spk)")
     hidden_weight: float = Field(1.0, ge=0, description="of the L1 of hidden maps inside the speaker loss (lambda_hid)")
-    speaker_from: int = Field(0, ge=0, description="step at which the speaker loss joins")
-    speaker_warmup: int = Field(1000, ge=0, description="steps over which its weight rises to speaker_weight")
+    speaker_from: int = Field(10_000, ge=0, description="step at which the speaker loss joins")
+    speaker_warmup: int = Field(10_000, ge=0, description="steps over which its weight rises to speaker_weight")
     speaker_encoder: str = Field(
         "ge2e",
         description="ge2e: the weights inside the resemblyzer package; or a folder or hub id with ECAPA-TDNN weights "
         "in speechbrain's format (speechbrain/spkrec-ecapa-voxceleb)",
     )
-    learning_rate: float = Field(1.0e-4, gt=0, description="AdamW's highest")
-    lr_warmup: int = Field(1000, ge=0, description="steps of linear rise")
-    lr_decay: float = Field(0.999, gt=0, le=1, description="factor each `lr_decay_steps`")
-    lr_decay_steps: int = Field(1000, ge=1, description="steps of one decay")
-    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW")
-    beta2: float = Field(0.98, ge=0, lt=1, description="AdamW")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW")
-    start_from: str = Field("", description="bundled:NAME or a model folder whose weights start the converter")
+    lr_warmup: int = Field(2000, ge=0, description="steps of linear rise")
 
     @pydantic.model_validator(mode="after")
-    def _prompt_range(self) -> ConverterStage:
-        if self.prompt_max_s < self.prompt_min_s:
-            raise ValueError(
-                f"converter.prompt_max_s: {self.prompt_max_s:g}: shorter than prompt_min_s = {self.prompt_min_s:g}"
-            )
+    def _fits(self) -> ConverterStage:
+        check_prompt_range("converter", self.prompt_min_s, self.prompt_max_s)
         if self.width % (2 * self.heads):
             raise ValueError(f"converter.heads: {self.heads}: twice the heads must divide width = {self.width}")
         return self
@@ -66,6 +65,7 @@ class RevocoderStage(GanStage):
         "palindromic",
         description="palindromic: MR-STFT + LSGAN, as in stage 1; knnvc: 45 mel + feature matching + LSGAN",
     )
+    steps: int = Field(500_000, ge=1, description="optimizer steps; raising it goes on from the last checkpoint")
     prompt_min_s: float = Field(3.0, gt=0, description="shortest prompt the converter gets; lengths are uniform")
     prompt_max_s: float = Field(10.0, gt=0, description="longest prompt")
     context_frames: int = Field(
@@ -73,14 +73,11 @@ class RevocoderStage(GanStage):
     )
 
     @pydantic.model_validator(mode="after")
-    def _crop_inside(self) -> RevocoderStage:
+    def _fits(self) -> RevocoderStage:
+        check_prompt_range("revocoder", self.prompt_min_s, self.prompt_max_s)
         if self.context_frames < self.segment_frames:
             raise ValueError(
                 f"revocoder.context_frames: {self.context_frames}: less than segment_frames = {self.segment_frames}"
-            )
-        if self.prompt_max_s < self.prompt_min_s:
-            raise ValueError(
-                f"revocoder.prompt_max_s: {self.prompt_max_s:g}: shorter than prompt_min_s = {self.prompt_min_s:g}"
             )
         return self
 
@@ -88,20 +85,90 @@ class RevocoderStage(GanStage):
 class PalindromicExperiment(ExperimentBase):
     """Palindromic VC: trained on pairs that kNN retrieval makes, converts without retrieval."""
 
-    stages: ClassVar = ("converter", "revocoder")
-    trains_on: ClassVar = {
-        "converter": ("features", "audio", "pairs", "vocoder"),
-        "revocoder": ("features", "audio", "pairs", "stage:converter"),
+    SIZES: ClassVar[Mapping[str, Any]] = {
+        "paper": {"converter": {"speaker_encoder": "speechbrain/spkrec-ecapa-voxceleb"}},
+        "nano": {
+            "converter": {
+                "start_from": "bundled:nano-converter",
+                "layers": 3,
+                "heads": 4,
+                "width": 192,
+                "feedforward": 512,
+                "segment_frames": 100,
+                "prompt_min_s": 1.0,
+                "prompt_max_s": 4.0,
+                "steps": 40,
+                "batch_size": 8,
+                "learning_rate": 1.0e-4,
+                "lr_warmup": 10,
+                "speaker_from": 25,  # the speaker loss costs ten times a step without it: it comes last
+                "speaker_warmup": 5,
+                "speaker_weight": 0.1,
+            },
+            "revocoder": {
+                "generator": "sourcefilter-nano",
+                "start_from": "bundled:nano-vocoder",
+                "context_frames": 100,
+                "segment_frames": 32,
+                "prompt_min_s": 1.0,
+                "prompt_max_s": 4.0,
+                "steps": 60,
+                "batch_size": 8,
+                "learning_rate": 1.0e-4,
+                "adversarial_from": 1_000_000,
+            },
+        },
     }
-    converts_with: ClassVar = ("features", "vocoder")
+    REFERENCES: ClassVar = frozenset({"features", "pairs", "vocoder"})
 
     system: Literal["palindromic"] = "palindromic"
     features: str = Field("nano", description="name in `features`")
     pairs: str = Field("knn4", description="name in `pairs`: the synthetic inputs")
-    vocoder: str = Field("vocoder", description="stage 1: experiment that trains the vocoder, or bundled:NAME")
+    vocoder: str = Field(
+        "vocoder", description="stage 1: experiment that trains the vocoder, bundled:NAME, or a model folder"
+    )
     prompt_s: float = Field(10.0, gt=0, description="seconds of the target's speech that prompt a conversion")
     synthesis: Literal["stage3", "stage1"] = Field(
         "stage3", description="stage3: the vocoder of converted features; stage1: the one of real features"
     )
     converter: ConverterStage = Field(default_factory=ConverterStage, description="stage 2")
     revocoder: RevocoderStage = Field(default_factory=RevocoderStage, description="stage 3")
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Training stages in order."""
+        return ("converter", "revocoder")
+
+    def training_inputs(self, stage: str) -> Inputs:
+        """Pairs and the speech they come from; stage 2 learns through the vocoder, stage 3 behind the converter."""
+        inputs: Inputs = {
+            "features": Variant("features", self.features),
+            "audio": Variant("audio"),
+            "pairs": Variant("pairs", self.pairs),
+        }
+        if stage == "converter":
+            inputs["vocoder"] = vocoder_reference(self.vocoder)
+        else:
+            inputs["converter"] = self.model("converter")
+        return inputs | start_reference(self.stage_options(stage), stage)
+
+    def conversion_inputs(self) -> Inputs:
+        """Features of source and prompt, the converter, and the vocoder of the stage that `synthesis` names."""
+        inputs: Inputs = {"features": Variant("features", self.features), "converter": self.model("converter")}
+        if self.synthesis == "stage1":
+            return inputs | {"vocoder": vocoder_reference(self.vocoder)}
+        return inputs | {"revocoder": self.model("revocoder")}
+
+    def external_models(self) -> Iterator[tuple[str, str]]:
+        """The verifier of the speaker loss may come from a hub."""
+        if self.converter.speaker_weight:
+            yield "converter.speaker_encoder", self.converter.speaker_encoder
+
+    def kind(self, pair_methods: Mapping[str, str]) -> Kind:
+        """Trained on pairs that are not the nearest frames, it is a control."""
+        return "control" if pair_methods.get(self.pairs, "nearest") != "nearest" else "system"
+
+    def verifiers(self) -> Iterator[tuple[str, str]]:
+        """The verifier of the speaker loss."""
+        if self.converter.speaker_weight:
+            yield self.converter.speaker_encoder, "trained with its speaker loss"

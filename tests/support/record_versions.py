@@ -9,7 +9,7 @@ from bowerbird.artifacts.identity import stable_hash
 from bowerbird.artifacts.versions import code_hashes, stage_version
 from bowerbird.stages import STAGES
 
-RECORD = Path(__file__).with_name("stage_versions.json")
+RECORD = Path(__file__).parents[1] / "contract" / "stage_versions.json"
 
 
 def current_record() -> dict[str, dict[str, object]]:
