@@ -282,7 +282,7 @@ def adversarial_stage() -> Any:
 
         def losses(self, update: str, batch: Any, output: Any, step: int) -> dict[str, Any]:
             content = self.autoencoder.encoder(batch.features)
-            heard = F.cross_entropy(self.judge(content), batch.speaker)
+            heard = F.cross_entropy(self.embed_with_maps(content), batch.speaker)
             if update == "judge":
                 return {"total": heard}
             voice = self.autoencoder.table(batch.speaker)

@@ -35,7 +35,7 @@ from bowerbird.audio import read_audio
 from bowerbird.config.paths import bundled
 from bowerbird.config.sections.training import TrainingConfig
 from bowerbird.config.systems.stepback import ClassifierStage, DualFlowStage
-from bowerbird.encoders.speaker import embed_voices, load_speaker_judge
+from bowerbird.encoders.speaker import embed_speakers, load_speaker_network
 from bowerbird.inspection.probes import probe
 from bowerbird.nn.mel import LogMel
 from bowerbird.stages.training.distributed import Processes
@@ -90,11 +90,11 @@ class Speech:
 
     def embedded(self, wave: Callable[[str], Tensor]) -> Speech:
         """With the voice of each utterance: that of the speaker's next one."""
-        judge = load_speaker_judge("ge2e")
+        judge = load_speaker_network("ge2e")
         with torch.no_grad():
             for names in [*self.training.values(), *self.unheard.values()]:
                 for name, other in zip(names, [*names[1:], names[0]], strict=True):
-                    self.voices[name] = embed_voices(judge, [wave(other)[: 16000 * HEARD_S]])[0]
+                    self.voices[name] = embed_speakers(judge, [wave(other)[: 16000 * HEARD_S]])[0]
         return self
 
 

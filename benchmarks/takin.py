@@ -21,7 +21,7 @@ from bowerbird.config.sections.features import FeaturesConfig
 from bowerbird.config.systems.takin import TakinExperiment
 from bowerbird.encoders.extractors import open_extractor
 from bowerbird.encoders.extractors import PhoneticEncoder
-from bowerbird.encoders.speaker import load_verifier
+from bowerbird.encoders.speaker import load_speaker_encoder
 from bowerbird.systems.load import load_system
 from bowerbird.systems.base import Utterance
 
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10, help="of the sampler")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    features, phones, judge = open_extractor(FeaturesConfig()), PhoneticEncoder(), load_verifier("resemblyzer")
+    features, phones, judge = open_extractor(FeaturesConfig()), PhoneticEncoder(), load_speaker_encoder("resemblyzer")
     root = Path(bundled("bundled:demo"))
     waves = {s: [torch.from_numpy(read_audio(root / s / f"{s}_{n:03d}.ogg")) for n in range(1, 13)] for s in SPEAKERS}
     voices = {speaker: judge.embed([torch.cat(waves[speaker][10:])])[0] for speaker in SPEAKERS}

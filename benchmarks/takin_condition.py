@@ -22,7 +22,7 @@ from bowerbird.config.paths import bundled
 from bowerbird.config.sections.features import FeaturesConfig
 from bowerbird.encoders.extractors import open_extractor
 from bowerbird.encoders.extractors import PhoneticEncoder
-from bowerbird.encoders.speaker import load_verifier
+from bowerbird.encoders.speaker import load_speaker_encoder
 from bowerbird.nn.mel import LogMel
 from bowerbird.systems.takin.network import Condition, Takin, normalize, same_length
 
@@ -38,7 +38,7 @@ def main() -> None:
     model = Takin(read_model_config(folder))
     load_weights(model, folder)
     model.eval()
-    features, phones, judge = open_extractor(FeaturesConfig()), PhoneticEncoder(), load_verifier("resemblyzer")
+    features, phones, judge = open_extractor(FeaturesConfig()), PhoneticEncoder(), load_speaker_encoder("resemblyzer")
     heard = {
         s: torch.cat([torch.from_numpy(read_audio(root / s / f"{s}_{n:03d}.ogg")) for n in (6, 7)])
         for s, _, _ in TRIALS

@@ -22,7 +22,7 @@ from bowerbird.config.systems.palindromic import PalindromicExperiment
 from bowerbird.config.systems.qrvc import QrvcExperiment
 from bowerbird.config.systems.takin import TakinExperiment
 from bowerbird.encoders.extractors import PhoneticEncoder, open_extractor
-from bowerbird.encoders.speaker import embed_voices, load_speaker_judge, load_verifier
+from bowerbird.encoders.speaker import embed_speakers, load_speaker_network, load_speaker_encoder
 from bowerbird.nn.mel import LogMel
 from bowerbird.systems.base import Utterance
 from bowerbird.systems.knnvc.retrieval import nearest_frames
@@ -53,12 +53,12 @@ def features(speaker: str, number: int) -> torch.Tensor:
 @cache
 def voice(speaker: str) -> torch.Tensor:
     """Embedding of speech that is nobody's reference here."""
-    return load_verifier("resemblyzer").embed([torch.cat([wave(speaker, n) for n in (11, 12)])])[0]
+    return load_speaker_encoder("resemblyzer").embed([torch.cat([wave(speaker, n) for n in (11, 12)])])[0]
 
 
 def gain(system) -> float:
     """How much nearer to the target's voice the conversions are than the sources: mean difference of cosines."""
-    judge, gains = load_verifier("resemblyzer"), []
+    judge, gains = load_speaker_encoder("resemblyzer"), []
     for source, target in TRIALS:
         phones = PhoneticEncoder().from_features(features(source, 1))
         spoken = Utterance(source, wave(source, 1), features(source, 1), phones)
@@ -178,9 +178,9 @@ def test_takin_moves_to_the_target() -> None:
 
 def test_stepback_rebuilds_a_spectrum_better_than_its_mean() -> None:
     autoencoder, _ = load_autoencoder(model("nano-stepback-preparation"))
-    mel, judge = LogMel(), load_speaker_judge("ge2e")
+    mel, judge = LogMel(), load_speaker_network("ge2e")
     for speaker in ("rms", "slt"):
         x = mel(wave(speaker, 3)[None])
         with torch.inference_mode():
-            made = autoencoder(x, embed_voices(judge, [wave(speaker, 5)]))
+            made = autoencoder(x, embed_speakers(judge, [wave(speaker, 5)]))
         assert F.l1_loss(made, x) < 0.7 * F.l1_loss(x.mean(dim=1, keepdim=True).expand_as(x), x)

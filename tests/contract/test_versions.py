@@ -23,7 +23,9 @@ def undecided(stage: str) -> list[str]:
     if recorded["stages"].get(stage) == now["stages"][stage]:
         return []
     mine = versions.code_hashes(stage)
-    return sorted(path for path, code in mine.items() if recorded["files"].get(path) != code) or ["(files added or removed)"]
+    return sorted(path for path, code in mine.items() if recorded["files"].get(path) != code) or [
+        "(files added or removed)"
+    ]
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -232,7 +232,7 @@ def test_17_batches_do_not_change_what_is_heard(tmp_path: Path) -> None:
     import torch
     from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMForXVector
 
-    from bowerbird.encoders.speaker import load_judge
+    from bowerbird.encoders.speaker import load_verifier
 
     torch.manual_seed(0)
     config = WavLMConfig(
@@ -254,7 +254,7 @@ def test_17_batches_do_not_change_what_is_heard(tmp_path: Path) -> None:
     with torch.no_grad():
         alone, batched = model(torch.from_numpy(wave)[None]).embeddings[0], model(padded).embeddings[0]
     assert cosine(alone.numpy(), batched.numpy()) < 0.999
-    judge = load_judge(str(tmp_path))
+    judge = load_verifier(str(tmp_path))
     assert (judge.embed([wave, np.tile(wave, 4)])[0] == judge.embed([wave])[0]).all()
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from shards_fixture import CPU, tiny_corpus, write_corpus
 
 from bowerbird.artifacts.codebook import Codebook
 from bowerbird.artifacts.shards import Shards
@@ -18,7 +19,6 @@ from bowerbird.stages.codebook.assign import assign_units, lookup_units
 from bowerbird.stages.codebook.fit import fit_codebook, quantize
 from bowerbird.stages.codebook.kmeans import fit_kmeans
 from bowerbird.stages.codebook.usage import summarize_units, usage_facts
-from shards_fixture import CPU, tiny_corpus, write_corpus
 
 OPTIONS = CodebookConfig(num_codes=8, sample_frames=600, iterations=10)
 

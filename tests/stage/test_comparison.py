@@ -120,8 +120,9 @@ def test_mistakes_are_named(tmp_path: Path, experiments: list[str], metrics: lis
 
 
 def test_scores_of_an_earlier_version_are_named(tmp_path: Path) -> None:
-    from bowerbird.artifacts.tables import read_table, write_table
     from speech import IDENTITY
+
+    from bowerbird.artifacts.tables import read_table, write_table
 
     one = run(tmp_path / "one", {"knnvc": 0.3, "qrvc": 0.2})
     path = one / "evaluation/qrvc/speaker.parquet"

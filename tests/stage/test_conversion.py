@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from speech import DIM, Study, make_study, make_vocoder, run_record, voice, write_trials
 
-from bowerbird.stages.conversion import trials
 from bowerbird.artifacts.shards import Shards
 from bowerbird.artifacts.tables import read_table
 from bowerbird.audio import read_tags
@@ -22,14 +22,13 @@ from bowerbird.config.systems.anchors import AnchorExperiment
 from bowerbird.config.systems.knnvc import KnnvcExperiment
 from bowerbird.config.systems.vocoder import VocoderExperiment
 from bowerbird.errors import BowerbirdError
-from bowerbird.stages.conversion import files
+from bowerbird.stages.conversion import files, trials
 from bowerbird.stages.conversion.files import convert
 from bowerbird.stages.conversion.trials import convert_trials
 from bowerbird.stages.conversion.waveforms import PEAK, match_loudness, rms_and_peak
 from bowerbird.systems.base import Conversion, Utterance
 from bowerbird.systems.knnvc.system import KnnVC
 from bowerbird.systems.load import load_system
-from speech import DIM, Study, make_study, make_vocoder, run_record, voice, write_trials
 
 CPU = RuntimeConfig(device="cpu")
 

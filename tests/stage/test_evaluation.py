@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from speech import IDENTITY, TEXTS, Study, make_study
 
 from bowerbird.artifacts.identity import Identity
 from bowerbird.artifacts.tables import SCORES, TRIALS, read_table, write_table
@@ -24,7 +25,6 @@ from bowerbird.stages.conversion.trials import convert_trials
 from bowerbird.stages.evaluation.score import score_trials
 from bowerbird.stages.evaluation.summarize import summarize_scores
 from bowerbird.stages.evaluation.trial_data import once_a_wave
-from speech import IDENTITY, TEXTS, Study, make_study
 
 CPU = RuntimeConfig(device="cpu")
 OPTIONS = EvaluationConfig(bootstrap=100, closed_set=False)
@@ -86,7 +86,7 @@ class Spectra:
 def judges(monkeypatch: pytest.MonkeyPatch) -> Spectra:
     spectra = Spectra()
     monkeypatch.setattr(recognizer, "load_recognizer", lambda *_: Listener())
-    monkeypatch.setattr(speaker, "load_judge", lambda *_: spectra)
+    monkeypatch.setattr(speaker, "load_verifier", lambda *_: spectra)
     monkeypatch.setattr(
         quality, "QualityJudge", lambda: SimpleNamespace(score=lambda _: dict.fromkeys(quality.METRICS, 3.0))
     )

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx_files import write_opinion
+from speech import TEXTS, Study
 from test_evaluation import CPU, OPTIONS, Listener, Spectra, altered, anchors, judges, score, study, values
 
 from bowerbird.artifacts.tables import read_identity, read_table
@@ -14,8 +16,6 @@ from bowerbird.errors import BowerbirdError
 from bowerbird.stages.evaluation.aggregate import collect_series
 from bowerbird.stages.evaluation.intelligibility import transcribe_sources
 from bowerbird.stages.evaluation.summarize import summarize_scores
-from onnx_files import write_opinion
-from speech import TEXTS, Study
 
 __all__ = ["anchors", "judges", "study"]  # fixtures
 
@@ -71,7 +71,7 @@ def test_two_verifiers_stand_side_by_side(
         def describe(self):
             return recognizer.RecognizerIdentity("other", "2" * 64)
 
-    monkeypatch.setattr(speaker, "load_judge", lambda spec: Other() if spec == "other" else Spectra())
+    monkeypatch.setattr(speaker, "load_verifier", lambda spec: Other() if spec == "other" else Spectra())
     options = OPTIONS.model_copy(update={"second_verifier": "other"})
     path = tmp_path / "ground-truth" / "speaker.parquet"
     table = score(study, anchors["ground-truth"], "speaker", path, options)

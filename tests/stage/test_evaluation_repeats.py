@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from speech import IDENTITY, Study, make_study
 
 from bowerbird.artifacts.audio_files import write_audio
 from bowerbird.artifacts.files import file_sha256
@@ -21,7 +22,6 @@ from bowerbird.stages.conversion.trials import convert_trials
 from bowerbird.stages.evaluation.intelligibility import transcribe_sources
 from bowerbird.stages.evaluation.score import score_trials
 from bowerbird.stages.evaluation.summarize import summarize_scores
-from speech import IDENTITY, Study, make_study
 
 CPU = RuntimeConfig(device="cpu")
 OPTIONS = EvaluationConfig(bootstrap=100, quality_trials=1)

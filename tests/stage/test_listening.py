@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from report_fixture import fake_run
 
 from bowerbird.artifacts.files import write_json
 from bowerbird.cli.__main__ import main
@@ -17,7 +18,6 @@ from bowerbird.errors import BowerbirdError
 from bowerbird.metrics.statistics import Resampling
 from bowerbird.stages.evaluation.listening import analyse, analyze_listening, collect_answers
 from bowerbird.stages.report.page import write_report
-from report_fixture import fake_run
 
 
 @pytest.fixture(scope="module")

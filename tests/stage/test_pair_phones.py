@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from speech import Study, make_study
 
 from bowerbird.artifacts.identity import Identity, RunRecord
 from bowerbird.artifacts.shards import ShardWriter
@@ -17,7 +18,6 @@ from bowerbird.config.sections.runtime import RuntimeConfig
 from bowerbird.errors import BowerbirdError
 from bowerbird.stages.pairs.quality import quality_table, summarize_pairs
 from bowerbird.stages.pairs.search import search_pairs
-from speech import Study, make_study
 
 CPU = RuntimeConfig(device="cpu")
 PHONES = (3, 7, 20, 31)  # what the voices say: only these, each as the direction that the head looks for

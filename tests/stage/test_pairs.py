@@ -7,8 +7,9 @@ import hashlib
 import numpy as np
 import pytest
 import torch
+from shards_fixture import CPU, tiny_corpus, write_corpus
 
-from bowerbird.artifacts.pairs import PairShards, materialize
+from bowerbird.artifacts.pairs import PairShards
 from bowerbird.artifacts.shards import Shards
 from bowerbird.artifacts.tables import read_identity, read_table
 from bowerbird.config.sections.codebook import CodebookConfig
@@ -20,7 +21,6 @@ from bowerbird.stages.codebook.fit import fit_codebook
 from bowerbird.stages.pairs.plan import Speech, choose, plan_pairs
 from bowerbird.stages.pairs.quality import quality_table, summarize_pairs
 from bowerbird.stages.pairs.search import random_members, search_pairs
-from shards_fixture import CPU, tiny_corpus, write_corpus
 
 OPTIONS = PairsConfig(k=4, min_pool_s=1)
 
@@ -74,7 +74,7 @@ def test_nearest_with_k_1_equals_brute_force(corpus, tmp_path):
     for row, item in enumerate(pairs.index.itertuples()):
         pool = pool_of(corpus, item.donor_speaker)
         best = (unit(corpus.frames[item.utt_id]) @ unit(pool).T).argmax(axis=1)
-        assert np.array_equal(materialize(pairs, row, features), pool[best].astype(np.float32))
+        assert np.array_equal(pairs.retrieved(row, features), pool[best].astype(np.float32))
 
 
 def test_materialize_is_the_mean_of_the_k_nearest(corpus, tmp_path):
@@ -82,12 +82,12 @@ def test_materialize_is_the_mean_of_the_k_nearest(corpus, tmp_path):
     item, pool = pairs.index.iloc[5], pool_of(corpus, pairs.index["donor_speaker"].iloc[5])
     cosine = unit(corpus.frames[item["utt_id"]]) @ unit(pool).T
     best = np.argsort(-cosine, axis=1, kind="stable")[:, :4]
-    whole = materialize(pairs, 5, features)
+    whole = pairs.retrieved(5, features)
     assert whole.dtype == np.float32
     np.testing.assert_allclose(whole, pool[best].mean(axis=1), rtol=1e-6, atol=1e-6)
-    np.testing.assert_array_equal(materialize(pairs, 5, features, start=7, frames=20), whole[7:27])
+    np.testing.assert_array_equal(pairs.retrieved(5, features, start=7, frames=20), whole[7:27])
     np.testing.assert_allclose(pairs.distances(5), 1 - np.take_along_axis(cosine, best, 1), atol=1e-3)
-    weighted = materialize(pairs, 5, features, weighting="distance")
+    weighted = pairs.retrieved(5, features, weighting="distance")
     nearest = pool[best[:, 0]]
     assert np.linalg.norm(weighted - nearest) < np.linalg.norm(whole - nearest)
 
@@ -112,7 +112,7 @@ def test_pairs_do_not_depend_on_the_number_of_shards(corpus, tmp_path, method):
     for row, item in enumerate(two.index.itertuples()):
         other = five.row(item.utt_id, item.variant)
         assert five.index["donor_speaker"].iloc[other] == item.donor_speaker
-        assert np.array_equal(materialize(two, row, features), materialize(five, other, spread_features))
+        assert np.array_equal(two.retrieved(row, features), five.retrieved(other, spread_features))
 
 
 def test_ties_go_to_the_lower_row():
@@ -264,7 +264,7 @@ def test_missing_shard_is_named(corpus, tmp_path):
     pairs = PairShards(paths)
     row = int(np.flatnonzero(pairs.index["donor_file"] == 1)[0])
     with pytest.raises(BowerbirdError, match="features: shard 1: not among the shards given"):
-        materialize(pairs, row, Shards(corpus.features[:1]))
+        pairs.retrieved(row, Shards(corpus.features[:1]))
 
 
 def test_shard_without_targets_is_empty(corpus, tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import soundfile
+from report_fixture import EVIL, IDENTITY, fake_run
 
 from bowerbird.artifacts.files import write_json, write_text
 from bowerbird.artifacts.tables import read_table, write_table
@@ -25,7 +26,6 @@ from bowerbird.stages.report.page import write_report
 from bowerbird.stages.report.players import choose_trials
 from bowerbird.stages.report.run import Run
 from bowerbird.stages.report.tables import Definition, describe_system, gather_scores
-from report_fixture import EVIL, IDENTITY, fake_run
 
 
 class Page(HTMLParser):

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from report_fixture import fake_run
+from webdriver import CHROMIUM, DRIVER, MISSING, Browser, browser
 
 from bowerbird.config.sections.report import ReportConfig
 from bowerbird.stages.report.page import write_report
-from report_fixture import fake_run
-from webdriver import CHROMIUM, DRIVER, MISSING, Browser, browser
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason=MISSING)
 LOADED = """

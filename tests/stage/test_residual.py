@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from speech import Study, make_study
 
 from bowerbird.artifacts.codebook import Codebook
 from bowerbird.artifacts.identity import Identity, RunRecord
@@ -16,7 +17,6 @@ from bowerbird.config.sections.runtime import RuntimeConfig
 from bowerbird.errors import BowerbirdError
 from bowerbird.inspection.probes import audit_residual
 from bowerbird.stages.codebook.residual import Part, probe, probe_residual
-from speech import Study, make_study
 
 CPU = RuntimeConfig(device="cpu")
 

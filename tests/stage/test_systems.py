@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from published_fixture import write_published
 from safetensors.numpy import load_file
+from speech import Study, make_study, make_vocoder
 
 from bowerbird.artifacts.identity import Identity, RunRecord
 from bowerbird.artifacts.shards import Shards, ShardWriter
@@ -32,8 +34,6 @@ from bowerbird.stages.conversion.trials import convert_trials
 from bowerbird.stages.features.extract import extract_features
 from bowerbird.stages.pairs.search import search_pairs
 from bowerbird.stages.training.train import train_stage
-from published_fixture import write_published
-from speech import Study, make_study, make_vocoder
 
 CPU = RuntimeConfig(device="cpu")
 LENGTHS = {"steps": 4, "batch_size": 2, "valid_every": 2}

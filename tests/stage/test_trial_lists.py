@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from speech import IDENTITY
 
 from bowerbird.artifacts.tables import MANIFEST, read_identity, read_table, write_table
 from bowerbird.config.sections.corpus import CorpusConfig
@@ -16,7 +17,6 @@ from bowerbird.stages.corpus.draw_trials import choose_trials
 from bowerbird.stages.corpus.lists import export_trials, read_list, read_trials
 from bowerbird.stages.corpus.splits import keep_seen
 from bowerbird.stages.corpus.trials import find_trial_leaks, list_trials
-from speech import IDENTITY
 
 
 def manifest(speakers: int = 4, each: int = 9, split: str = "test") -> pd.DataFrame:

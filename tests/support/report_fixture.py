@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from speech import TEXTS, voice
 
 from bowerbird.artifacts.audio_files import write_audio
 from bowerbird.artifacts.files import write_json, write_text
@@ -18,7 +19,6 @@ from bowerbird.config.loading import dump_config, parse_config
 from bowerbird.config.sections.evaluation import EvaluationConfig
 from bowerbird.metrics.score import Score
 from bowerbird.stages.evaluation.summarize import summarize_scores
-from speech import TEXTS, voice
 
 EVIL = "<script>document.title = 'taken'</script> & \"quotes\""
 IDENTITY = Identity("fixture", 1, {})

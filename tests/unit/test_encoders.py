@@ -320,12 +320,12 @@ def test_embeddings_are_resemblyzers(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
     import types
 
-    from bowerbird.encoders.speaker import load_verifier
+    from bowerbird.encoders.speaker import load_speaker_encoder
 
     monkeypatch.setitem(sys.modules, "webrtcvad", types.ModuleType("webrtcvad"))
     resemblyzer = pytest.importorskip("resemblyzer")
     theirs = resemblyzer.VoiceEncoder("cpu", verbose=False)
-    ours = load_verifier("resemblyzer")
+    ours = load_speaker_encoder("resemblyzer")
     for seconds, gain in ((0.7, 1.0), (1.6, 0.01), (3.3, 0.3), (7.9, 0.1)):
         wave = (waves(int(seconds * 16000))[0] * gain).numpy()
         normal = resemblyzer.audio.normalize_volume(wave, -30, increase_only=True)
@@ -333,23 +333,23 @@ def test_embeddings_are_resemblyzers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_speaker_embedding_has_a_gradient() -> None:
-    from bowerbird.encoders.speaker import load_verifier
+    from bowerbird.encoders.speaker import load_speaker_encoder
 
     wave = waves(32000)[0].requires_grad_()
-    load_verifier("resemblyzer").model.embed(wave).sum().backward()
+    load_speaker_encoder("resemblyzer").model.embed(wave).sum().backward()
     assert wave.grad is not None and float(wave.grad.abs().sum()) > 0
     silence = torch.zeros(16000, requires_grad=True)
-    load_verifier("resemblyzer").model.embed(silence).sum().backward()
+    load_speaker_encoder("resemblyzer").model.embed(silence).sum().backward()
     assert silence.grad.isfinite().all()
 
 
 def test_mel_spectrograms_are_librosas() -> None:
     librosa = pytest.importorskip("librosa")
-    from bowerbird.encoders.speaker import load_verifier
+    from bowerbird.encoders.speaker import load_speaker_encoder
 
     wave = waves(16000)[0]
     expected = librosa.feature.melspectrogram(y=wave.numpy(), sr=16000, n_fft=400, hop_length=160, n_mels=40)
-    found = load_verifier("resemblyzer").model.mel(wave).numpy()
+    found = load_speaker_encoder("resemblyzer").model.mel(wave).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6)
 
 
@@ -363,9 +363,9 @@ def test_quiet_speech_is_raised_and_loud_speech_stays() -> None:
 
 
 def test_embeddings_are_unit_vectors_and_of_nothing_there_is_none() -> None:
-    from bowerbird.encoders.speaker import load_verifier
+    from bowerbird.encoders.speaker import load_speaker_encoder
 
-    verifier = load_verifier("resemblyzer")
+    verifier = load_speaker_encoder("resemblyzer")
     embeddings = verifier.embed([w.numpy() for w in waves(8000, 30000)])
     assert embeddings.shape == (2, verifier.dim) and embeddings.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)

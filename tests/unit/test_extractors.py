@@ -12,7 +12,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2ForCTC, WhisperConfig, WhisperM
 
 from bowerbird.config.sections.features import FeaturesConfig
 from bowerbird.encoders.extractors import PhoneticEncoder, open_extractor
-from bowerbird.encoders.speaker import load_verifier
+from bowerbird.encoders.speaker import load_speaker_encoder
 from bowerbird.errors import BowerbirdError
 
 
@@ -38,8 +38,8 @@ def test_a_voice_print_is_one_row_of_the_first_seconds() -> None:
     voice = extractor("voice-print:ge2e", max_window_s=3.0)
     (row,) = voice.extract_batch([wave(5.0)], ["u"])
     assert row.shape == (1, 256) == (1, voice.dim) and row.dtype == np.float16
-    np.testing.assert_allclose(row, load_verifier("resemblyzer").embed([wave(5.0)[:48_000]]), atol=1e-3)
-    assert voice.identity_params()["weights_sha256"] == load_verifier("resemblyzer").identity.weights_sha256
+    np.testing.assert_allclose(row, load_speaker_encoder("resemblyzer").embed([wave(5.0)[:48_000]]), atol=1e-3)
+    assert voice.identity_params()["weights_sha256"] == load_speaker_encoder("resemblyzer").identity.weights_sha256
     with pytest.raises(BowerbirdError, match="u: a wave without samples has no voice"):
         voice.extract_batch([torch.zeros(0)], ["u"])
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from bowerbird.config.loading import parse_config
 from bowerbird.config.systems.palindromic import ConverterStage
-from bowerbird.encoders.speaker import load_speaker_judge
+from bowerbird.encoders.speaker import load_speaker_network
 from bowerbird.systems.palindromic.network import Converter
 from bowerbird.systems.palindromic.training import ConverterTraining, SpeakerLoss
 
@@ -68,7 +68,7 @@ def test_padding_of_the_prompt_is_not_heard_and_speech_is(conditioning: str) -> 
 
 
 def test_speaker_loss_is_zero_for_the_same_wave_and_its_gradient_reaches_the_wave() -> None:
-    loss = SpeakerLoss(load_speaker_judge("ge2e"), hidden_weight=1.0)
+    loss = SpeakerLoss(load_speaker_network("ge2e"), hidden_weight=1.0)
     wave = 0.1 * noise(2, 32000)
     same = loss(wave, list(wave))
     assert float(same["speaker"]) == pytest.approx(0.0, abs=1e-5)

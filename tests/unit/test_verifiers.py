@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bowerbird.artifacts.files import file_sha256
-from bowerbird.encoders.speaker import load_judge
+from bowerbird.encoders.speaker import load_verifier
 from bowerbird.encoders.verifiers import is_exported, is_xvector
 from bowerbird.errors import BowerbirdError
 from bowerbird.metrics.opinion import OpinionJudge
@@ -43,7 +43,7 @@ def xvector(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_wavlm_xvector_folder_judges(xvector: Path) -> None:
     assert is_xvector(str(xvector)) and not is_exported(str(xvector))
-    verifier = load_judge(str(xvector))
+    verifier = load_verifier(str(xvector))
     embeddings = verifier.embed([WAVE, WAVE[:8000], WAVE])
     assert embeddings.shape == (3, 10)
     assert np.linalg.norm(embeddings, axis=1) == pytest.approx(1.0, abs=1e-5)
@@ -66,7 +66,7 @@ def test_the_published_kind_of_weights_is_read_as_well(xvector: Path, tmp_path: 
     for name in ("config.json", "preprocessor_config.json"):
         shutil.copyfile(xvector / name, folder / name)
     torch.save(load_file(xvector / "model.safetensors"), folder / "pytorch_model.bin")
-    one, other = load_judge(str(folder)), load_judge(str(xvector))
+    one, other = load_verifier(str(folder)), load_verifier(str(xvector))
     assert (one.embed([WAVE]) == other.embed([WAVE])).all() and one.describe() == other.describe()
 
     headless = tmp_path / "headless"
@@ -74,7 +74,7 @@ def test_the_published_kind_of_weights_is_read_as_well(xvector: Path, tmp_path: 
     kept = {k: v for k, v in load_file(xvector / "model.safetensors").items() if not k.startswith("feature_extractor")}
     torch.save(kept, headless / "pytorch_model.bin")
     with pytest.raises(BowerbirdError, match=r"lack 2 tensors, first feature_extractor.*would be random"):
-        load_judge(str(headless))
+        load_verifier(str(headless))
 
     class Trap:
         def __reduce__(self) -> tuple:
@@ -84,7 +84,7 @@ def test_the_published_kind_of_weights_is_read_as_well(xvector: Path, tmp_path: 
     shutil.copytree(folder, trap)
     torch.save({"tdnn.0.kernel.weight": Trap()}, trap / "pytorch_model.bin")
     with pytest.raises(BowerbirdError, match="not a WavLM x-vector model"):
-        load_judge(str(trap))
+        load_verifier(str(trap))
     assert not (tmp_path / "ran").exists()
 
 
@@ -99,7 +99,7 @@ def test_a_hub_id_of_an_xvector_model_is_known_by_its_cached_configuration(
 
 
 def test_a_wave_shorter_than_its_layers_reach_is_repeated(xvector: Path) -> None:
-    verifier = load_judge(str(xvector))
+    verifier = load_verifier(str(xvector))
     assert np.isfinite(verifier.embed([WAVE[:400]])).all()
     with pytest.raises(BowerbirdError, match="without samples"):
         verifier.embed([WAVE[:0]])
@@ -107,7 +107,7 @@ def test_a_wave_shorter_than_its_layers_reach_is_repeated(xvector: Path) -> None
 
 def test_an_exported_verifier_judges(tmp_path: Path) -> None:
     folder = write_embedder(tmp_path / "redimnet")
-    verifier = load_judge(str(folder))
+    verifier = load_verifier(str(folder))
     expected = np.array([WAVE.max(), WAVE.min(), WAVE.mean()])
     assert verifier.embed([WAVE])[0] == pytest.approx(expected / np.linalg.norm(expected), abs=1e-5)
     assert verifier.describe().model == "exported redimnet"
@@ -128,13 +128,13 @@ def test_what_cannot_be_run_is_named(tmp_path: Path) -> None:
         OpinionJudge("utmos", str(tmp_path))
     (tmp_path / "model.onnx").write_bytes(b"nothing of the kind")
     with pytest.raises(BowerbirdError, match=r"evaluation\.verifier: .*not a model that can be run"):
-        load_judge(str(tmp_path))
+        load_verifier(str(tmp_path))
     with pytest.raises(BowerbirdError, match="must take one float wave"):
-        load_judge(str(write_embedder(tmp_path / "two", inputs=2)))
+        load_verifier(str(write_embedder(tmp_path / "two", inputs=2)))
     with pytest.raises(BowerbirdError, match=r"takes 96000 samples and no other number; export it with a free length"):
-        load_judge(str(write_embedder(tmp_path / "fixed", samples=96000)))
+        load_verifier(str(write_embedder(tmp_path / "fixed", samples=96000)))
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "config.json").write_text('{"architectures": ["WavLMForXVector"], "model_type": "wavlm"}')
     with pytest.raises(BowerbirdError, match="not a WavLM x-vector model"):
-        load_judge(str(broken))
+        load_verifier(str(broken))

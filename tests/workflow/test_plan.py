@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from published_fixture import write_published
 
 SCORES = {"summarize_scores", "write_report"}

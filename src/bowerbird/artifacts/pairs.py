@@ -1,7 +1,11 @@
-"""Reading pairs: the index, the neighbours, and the features they stand for."""
+"""Pairs on disk: the index, the neighbours, and the features they stand for.
+
+Letters: ``T`` frames, ``k`` neighbours, ``D`` feature dimension.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -9,7 +13,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from bowerbird.artifacts.shards import Shards, open_array, shard_numbers
+from bowerbird.artifacts.shards import Shards, open_array
 from bowerbird.artifacts.tables import read_table
 from bowerbird.errors import BowerbirdError
 
@@ -62,12 +66,15 @@ class PairShards:
         self._rows = list(zip(self.index["file"], self.index["start"], self.index["frames"], strict=True))
         keys = zip(self.index["utt_id"], self.index["variant"], strict=True)
         self._where = {key: row for row, key in enumerate(keys)}
+        self._variants = Counter(self.index["utt_id"])
+        self._donor_files = self.index["donor_file"].tolist()
 
     def __len__(self) -> int:
         return len(self._rows)
 
     @property
     def k(self) -> int:
+        """Neighbours per frame."""
         return self.arrays[0].shape[1]
 
     def row(self, utt_id: str, variant: int = 0) -> int:
@@ -87,36 +94,46 @@ class PairShards:
         file, start, frames = self._rows[row]
         return self.distance_arrays[file][start : start + frames]
 
+    def variants(self, utt_id: str) -> int:
+        """How many donors an utterance has."""
+        return self._variants[utt_id]
 
-def donor_array(pairs: PairShards, row: int, features: Shards) -> np.ndarray:
-    """The memory-mapped array of the shard that the donor of ``row`` lies in."""
-    wanted = int(pairs.index["donor_file"].iloc[row])
-    numbers = shard_numbers(features.paths)
-    if wanted not in numbers:
-        target = pairs.index["utt_id"].iloc[row]
-        raise BowerbirdError(
-            f"features: shard {wanted}: not among the shards given, and {target} has its donor there; give all shards"
-        )
-    return features.arrays[numbers.index(wanted)]
+    def retrieved(
+        self,
+        row: int,
+        features: Shards,
+        start: int = 0,
+        frames: int | None = None,
+        weighting: Literal["uniform", "distance"] = "uniform",
+    ) -> np.ndarray:
+        """The features that one pair stands for, float32 ``(T, D)``: the mean of the k neighbours of each frame.
 
+        ``start`` and ``frames`` cut a crop out of the utterance. ``weighting`` "uniform" is kNN-VC's mean; "distance" weighs
+        a neighbour by the inverse of its cosine distance.
+        """
+        crop = slice(start, None if frames is None else start + frames)
+        found = self._donor_array(row, features)[self.indices(row)[crop]].astype(np.float32)  # (T, k, D)
+        if weighting == "uniform":
+            return found.mean(axis=1)
+        weights = 1 / np.maximum(self.distances(row)[crop].astype(np.float32), 1e-3)
+        return (found * (weights / weights.sum(axis=1, keepdims=True))[:, :, None]).sum(axis=1)
 
-def materialize(
-    pairs: PairShards,
-    row: int,
-    features: Shards,
-    start: int = 0,
-    frames: int | None = None,
-    weighting: Literal["uniform", "distance"] = "uniform",
-) -> np.ndarray:
-    """The retrieved features of one pair, float32 ``(frames, dim)``: the mean of the k neighbours of each frame.
+    def _donor_array(self, row: int, features: Shards) -> np.ndarray:
+        """The memory-mapped array of the feature shard that the donor of ``row`` lies in."""
+        wanted = self._donor_files[row]
+        if wanted not in features.by_number:
+            raise BowerbirdError(
+                f"features: shard {wanted}: not among the shards given, and {self.index['utt_id'].iloc[row]} has its donor "
+                "there; give all shards"
+            )
+        return features.by_number[wanted]
 
-    ``start`` and ``frames`` cut a crop out of the utterance. ``weighting`` "uniform" is kNN-VC's mean; "distance"
-    weighs a neighbour by the inverse of its cosine distance.
-    """
-    crop = slice(start, None if frames is None else start + frames)
-    neighbours = pairs.indices(row)[crop]
-    found = donor_array(pairs, row, features)[neighbours].astype(np.float32)
-    if weighting == "uniform":
-        return found.mean(axis=1)
-    weights = 1 / np.maximum(pairs.distances(row)[crop].astype(np.float32), 1e-3)
-    return (found * (weights / weights.sum(axis=1, keepdims=True))[:, :, None]).sum(axis=1)
+    def check_same_speaker(self) -> None:
+        """Refuse pairs of different speakers: prematched training pairs an utterance with its own speaker's frames."""
+        strange = self.index[self.index["speaker"] != self.index["donor_speaker"]]
+        if len(strange):
+            first = strange.iloc[0]
+            raise BowerbirdError(
+                f"{self.paths[0].parent}: {first['utt_id']} of {first['speaker']} is paired with speaker "
+                f"{first['donor_speaker']}; a prematched vocoder needs pairs with same_speaker: true"
+            )

@@ -99,8 +99,8 @@ class ShardWriter:
 class Shards:
     """Read access to all shards of one artifact: ``shards[utt_id]`` is a view into a memory-mapped array.
 
-    ``paths`` are the ``.npy`` files in order. ``index`` is one DataFrame over all utterances with an extra column
-    ``file`` (position in ``paths``).
+    ``paths`` are the ``.npy`` files in order, ``by_number`` their arrays by the number in the file's name. ``index`` is one
+    DataFrame over all utterances with an extra column ``file`` (position in ``paths``).
     """
 
     def __init__(self, paths: Sequence[str | os.PathLike[str]], length: str = "frames") -> None:
@@ -120,6 +120,7 @@ class Shards:
                     f"{path}: has {len(self.arrays[-1])} rows, its index says {expected}; "
                     "delete both and run the stage again"
                 )
+        self.by_number = dict(zip(shard_numbers(self.paths), self.arrays, strict=True))
         self.index = pd.concat(frames, ignore_index=True)
         self._where = {
             u: (f, s, n)

@@ -25,13 +25,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bowerbird.audio import SAMPLE_RATE
-from bowerbird.config.sections.features import PHONETIC, VOICE_PRINT, FeaturesConfig
+from bowerbird.config.sections.features import FeaturesConfig
 from bowerbird.encoders.checkpoint import Checkpoint, find_checkpoint
 from bowerbird.encoders.phone_head import PhoneHead
 from bowerbird.encoders.phonetic import PhoneticModel, load_phonetic
 from bowerbird.encoders.selfsupervised import SelfSupervisedEncoder, load_encoder
-from bowerbird.encoders.speaker import load_voice_encoder
-from bowerbird.encoders.spectral import SPECTRA, Definition, SpectralEncoder, load_spectral
+from bowerbird.encoders.speaker import load_speaker_encoder
+from bowerbird.encoders.spectral import Definition, SpectralEncoder, load_spectral
 from bowerbird.errors import BowerbirdError
 
 logger = logging.getLogger(__name__)
@@ -71,9 +71,9 @@ class FeatureExtractor:
         self.dtype = forward_dtype(options.precision, self.device, key)
         self.checkpoint: Checkpoint | Definition
         self.encoder: SelfSupervisedEncoder | SpectralEncoder | PhoneticModel
-        if options.encoder in SPECTRA:
+        if options.kind == "spectrogram":
             self.checkpoint, self.encoder = Definition(options.encoder), load_spectral(options.encoder).to(self.device)
-        elif options.encoder.startswith(PHONETIC):
+        elif options.kind == "phonetic":
             self.checkpoint, model = load_phonetic(options, key)
             self.encoder = model.to(self.device)
         else:
@@ -111,7 +111,7 @@ class FeatureExtractor:
     @property
     def margin(self) -> int:
         """Zeros added at each end: 0, or enough that frame i is centred on samples 320 i to 320 (i + 1)."""
-        if self.options.padding != "centre" or self.options.encoder in SPECTRA:  # a spectrogram's frames are centred
+        if self.options.padding != "center" or self.options.kind == "spectrogram":  # a spectrogram's frames are centred
             return 0
         return (self.encoder.receptive_field - self.encoder.hop) // 2
 
@@ -241,8 +241,8 @@ class VoicePrintExtractor:
 
     def __init__(self, options: FeaturesConfig, device: str | torch.device = "cpu", key: str = "features") -> None:
         self.options, self.device, self.key = options, torch.device(device), key
-        self.spec = options.encoder.removeprefix(VOICE_PRINT)
-        self.encoder = load_voice_encoder(self.spec)
+        self.spec = options.encoder
+        self.encoder = load_speaker_encoder(self.spec)
         self.encoder.model.to(self.device)
 
     @property
@@ -253,7 +253,7 @@ class VoicePrintExtractor:
         """What runs, for reports and run records."""
         identity = self.encoder.identity
         return {
-            "encoder": VOICE_PRINT + identity.model,
+            "encoder": identity.model,
             "revision": "",
             "layer": 0,
             "weights_sha256": identity.weights_sha256,
@@ -284,7 +284,7 @@ def open_extractor(
     options: FeaturesConfig, device: str | torch.device = "cpu", key: str = "features", batch_s: float = 60.0
 ) -> FeatureExtractor | VoicePrintExtractor:
     """The extractor of a variant of `features`."""
-    if options.encoder.startswith(VOICE_PRINT):
+    if options.kind == "speaker":
         return VoicePrintExtractor(options, device, key)
     return FeatureExtractor(options, device, key, batch_s)
 

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bowerbird.audio import HOP
-from bowerbird.config.sections.features import PHONETIC, FeaturesConfig
+from bowerbird.config.sections.features import FeaturesConfig
 from bowerbird.encoders.checkpoint import Checkpoint, find_checkpoint
 from bowerbird.encoders.phone_head import PhoneHead
 from bowerbird.encoders.selfsupervised import MODEL_TYPES, load_encoder
@@ -99,7 +99,7 @@ class ConformerStates(PhoneticModel):
 
 def load_conformer(checkpoint: Checkpoint, config: dict[str, Any], layer: int, key: str) -> ConformerStates:
     """The Conformer in a model folder of stage `ppg`; names and shapes of its weights must agree."""
-    name = f"{key}.encoder: {PHONETIC}{checkpoint.name}"
+    name = f"{key}.encoder: {checkpoint.name}"
     if layer > config["layers"]:
         raise BowerbirdError(f"{name}: layer {layer}: has blocks 1 to {config['layers']}; 0: posteriors")
     sizes = {size: config[size] for size in ("width", "layers", "heads", "feedforward", "kernel", "channels")}
@@ -117,7 +117,7 @@ def load_recognizer(checkpoint: Checkpoint, options: FeaturesConfig, key: str) -
     import transformers
     from transformers import AutoConfig, AutoModelForCTC, WhisperFeatureExtractor, WhisperModel
 
-    name = f"{key}.encoder: {PHONETIC}{checkpoint.name}"
+    name = f"{key}.encoder: {checkpoint.name}"
     try:
         config = AutoConfig.from_pretrained(checkpoint.folder)
     except (OSError, ValueError, KeyError) as error:
@@ -151,7 +151,7 @@ def load_recognizer(checkpoint: Checkpoint, options: FeaturesConfig, key: str) -
 
 def load_phonetic(options: FeaturesConfig, key: str = "features") -> tuple[Checkpoint, PhoneticModel]:
     """The recognizer that ``phonetic:NAME`` names, frozen, and its files."""
-    spec = options.encoder.removeprefix(PHONETIC)
+    spec = options.encoder
     checkpoint = find_checkpoint(spec, options.revision, key)
     config = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
     if "phones" in config:

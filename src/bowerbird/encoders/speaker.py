@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from bowerbird.artifacts.files import file_sha256
 from bowerbird.encoders.verifiers import ExportedVerifier, XVectorVerifier, is_exported, is_xvector
+from bowerbird.config.sections.features import GE2E
 from bowerbird.errors import BowerbirdError
 from bowerbird.nn.ecapa import EcapaTdnn, from_speechbrain
 
@@ -74,7 +75,7 @@ class Ge2e(nn.Module):
         mel = self.mel(wave).T  # (frames, 40)
         return torch.stack([mel[s : s + PARTIAL_FRAMES] for s in starts])
 
-    def judge(self, waves: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def embed_with_maps(self, waves: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Waves ``(batch, samples)`` to unit vectors ``(batch, 256)`` and hidden maps ``[(batch, 256, frames)]``.
 
         The map is the top layer's output, partial after partial. Differentiable in the waves.
@@ -90,11 +91,11 @@ class Ge2e(nn.Module):
         return torch.stack(embeddings), [torch.stack(maps)]
 
 
-def embed_voices(judge: nn.Module, waves: Sequence[Tensor]) -> Tensor:
+def embed_speakers(judge: nn.Module, waves: Sequence[Tensor]) -> Tensor:
     """Waves ``(samples,)`` to unit vectors ``(n, dim)`` of a frozen verifier, without gradients; partials in one batch."""
     with torch.no_grad(), torch.autocast(waves[0].device.type, enabled=False):
         if not isinstance(judge, Ge2e):
-            return F.normalize(torch.cat([judge.judge(wave[None].float())[0] for wave in waves]), dim=1)
+            return F.normalize(torch.cat([judge.embed_with_maps(wave[None].float())[0] for wave in waves]), dim=1)
         partials = [judge._partials(raise_volume(wave.float())) for wave in waves]
         embeddings = judge(torch.cat(partials)).split([len(p) for p in partials])
         return F.normalize(torch.stack([e.mean(dim=0) for e in embeddings]), dim=1)
@@ -157,20 +158,20 @@ class LocalVerifier:
 
 
 @functools.cache
-def load_judge(spec: str) -> SpeakerEncoder | LocalVerifier:
+def load_verifier(spec: str) -> SpeakerEncoder | LocalVerifier:
     """The verifier that `evaluation.verifier` names, of any kind: resemblyzer, or a folder of WavLM-SV, of an exported
     model, or of ECAPA-TDNN."""
     if is_exported(spec):
         return LocalVerifier(ExportedVerifier(spec))
     if is_xvector(spec):
         return LocalVerifier(XVectorVerifier(spec))
-    return load_verifier(spec)
+    return load_speaker_encoder(spec)
 
 
 @functools.cache
-def load_verifier(spec: str) -> SpeakerEncoder:
-    """A verifier one can train against: resemblyzer, or ECAPA-TDNN in a folder or on the hub."""
-    if spec != "resemblyzer":
+def load_speaker_encoder(spec: str) -> SpeakerEncoder:
+    """GE2E (``ge2e`` or ``resemblyzer``: the weights inside that package), or ECAPA-TDNN in a folder or on a hub."""
+    if spec not in (GE2E, "resemblyzer"):
         weights = file_sha256(ecapa_weights(spec))
         return SpeakerEncoder(load_ecapa(spec), VerifierIdentity("ecapa-tdnn", weights))
     path = resemblyzer_weights()
@@ -180,12 +181,7 @@ def load_verifier(spec: str) -> SpeakerEncoder:
     return SpeakerEncoder(model.eval().requires_grad_(False), VerifierIdentity("resemblyzer", file_sha256(path)))
 
 
-def load_voice_encoder(spec: str) -> SpeakerEncoder:
-    """The encoder of voice prints: ``ge2e`` (inside the resemblyzer package), or ECAPA-TDNN from a folder or hub id."""
-    return load_verifier("resemblyzer" if spec == "ge2e" else spec)
-
-
-def load_speaker_judge(spec: str) -> nn.Module:
+def load_speaker_network(spec: str) -> nn.Module:
     """A frozen verifier for speaker losses: ``judge(waves)`` gives embeddings and hidden maps, differentiably.
 
     ``ge2e`` is the model inside the resemblyzer package; anything else is a folder or hub id of ECAPA-TDNN weights in
@@ -193,7 +189,7 @@ def load_speaker_judge(spec: str) -> nn.Module:
     change those of a model that is built next.
     """
     with torch.random.fork_rng(devices=[]):
-        return load_verifier("resemblyzer").model if spec == "ge2e" else load_ecapa(spec)
+        return load_speaker_encoder(spec).model if spec in (GE2E, "resemblyzer") else load_ecapa(spec)
 
 
 def resemblyzer_weights() -> Path:

@@ -217,7 +217,7 @@ def _ask_code(portrait: Portrait, kinship: Kinship, units: Frames, features: str
 
 
 def _pairs(portrait: Portrait, kinship: Kinship, frame: str, count: int) -> None:
-    from bowerbird.artifacts.pairs import PairShards, materialize
+    from bowerbird.artifacts.pairs import PairShards
 
     assert kinship.config is not None
     section = kinship.config.pairs[portrait.name]
@@ -240,7 +240,7 @@ def _pairs(portrait: Portrait, kinship: Kinship, frame: str, count: int) -> None
     top = [(where[place], int(hubs.times[place])) for place in hubs.top(HUBS)]
     portrait.hubs = [(named(frames, file, row, 1.0), times) for (file, row), times in top]
     rows = np.unique(np.linspace(0, len(pairs) - 1, min(PAIRS, len(pairs))).astype(int))
-    made = [materialize(pairs, int(row), frames.shards) for row in rows]
+    made = [pairs.retrieved(int(row), frames.shards) for row in rows]
     target = [np.asarray(frames.shards[pairs.index["utt_id"].iloc[row]], dtype=np.float32) for row in rows]
     ratio = float(np.concatenate(made).var(axis=0).sum() / np.concatenate(target).var(axis=0).sum())
     spread = measure_spread(np.concatenate(made))

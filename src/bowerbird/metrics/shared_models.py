@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bowerbird.config.sections.features import VOICE_PRINT
+from bowerbird.config.base import Variant
 from bowerbird.config.study import Config
 
 FAMILIES = {"resemblyzer": "GE2E", "ecapa-tdnn": "ECAPA-TDNN", "wavlm-xvector": "WavLM"}
@@ -56,20 +56,13 @@ def family_of_judge(model: str) -> str:
 def families_of_system(name: str, config: Config) -> dict[str, str]:
     """Families of models that had a part in a system, each with what it did."""
     experiment = config.experiments.get(name)
+    if experiment is None:
+        return {}
     found: dict[str, str] = {}
-    features = config.features.get(getattr(experiment, "features", "") or "")
-    if features is not None and is_wavlm(features.encoder):
+    source = experiment.conversion_inputs().get("features")
+    if isinstance(source, Variant) and is_wavlm(config.features[source.name].encoder):
         found["WavLM"] = "works on WavLM's features"
-    voices = config.features.get(getattr(experiment, "voices", "") or "")
-    if voices is not None and voices.encoder.startswith(VOICE_PRINT):
-        found[_family(voices.encoder.removeprefix(VOICE_PRINT))] = "hears voices through it"
-    preparation: Any = getattr(experiment, "preparation", None)
-    if getattr(preparation, "speakers", "") == "reference":
-        found[_family(preparation.speaker_encoder)] = "hears voices through it"
-    converter: Any = getattr(experiment, "converter", None)
-    if getattr(converter, "speaker_weight", 0):
-        found[_family(converter.speaker_encoder)] = "trained with its speaker loss"
-    return found
+    return found | {_family(spec): what for spec, what in experiment.verifiers()}
 
 
 def is_wavlm(encoder: str) -> bool:

@@ -52,10 +52,10 @@ class Voice:
     )
 
     def __init__(self, spec: str, suffix: str, material: Material) -> None:
-        from bowerbird.encoders.speaker import load_judge
+        from bowerbird.encoders.speaker import load_verifier
 
         self.material, self.suffix = material, suffix
-        self.verifier = load_judge(spec)
+        self.verifier = load_verifier(spec)
         self.identity = self.verifier.describe()
         self.embedding = functools.cache(self._corpus_embedding)
         self._embed = once_a_wave(lambda wave: np.asarray(self.verifier.embed([wave])[0]))

@@ -7,19 +7,18 @@ have had.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from bowerbird.artifacts.shards import Shards, open_array
+from bowerbird.artifacts.pairs import PairShards
+from bowerbird.artifacts.shards import Shards
 from bowerbird.artifacts.tables import read_identity, read_table
 from bowerbird.audio import HOP
 from bowerbird.encoders.spectral import frame_rate
@@ -69,9 +68,9 @@ class StageData:
         self.mels = Shards(mels) if needs.mels else None
         self.mel_ratio = _rate(mels) / FRAMES_PER_SECOND if needs.mels else 1.0  # mel frames a frame of features
         self.phones, self.voices = (Shards(paths) if paths else None for paths in (phones, voices))
-        self.pairs = RetrievedFeatures(pairs, self.features) if pairs else None
+        self.pairs = PairShards(pairs) if pairs else None
         if self.pairs and needs.same_speaker_pairs:
-            self.pairs.must_be_of_same_speaker()
+            self.pairs.check_same_speaker()
         listed = read_table(manifest, ["utt_id", "speaker", "split"]).set_index("utt_id")
         self._split, self._speaker = listed["split"].to_dict(), listed["speaker"].to_dict()
         training = {
@@ -117,7 +116,9 @@ class StageData:
             wave = torch.from_numpy(samples.astype(np.float32) / 32768)
             tensors["audio"] = torch.nn.functional.pad(wave, (0, HOP * frames - len(wave)))
         if self.pairs is not None:
-            tensors["retrieved"] = torch.from_numpy(self.pairs.crop(item.utt_id, variant, start, stop))
+            tensors["retrieved"] = torch.from_numpy(
+                self.pairs.retrieved(self.pairs.row(item.utt_id, variant), self.features, start, frames)
+            )
         if self.units is not None:
             tensors["units"] = torch.from_numpy(self.units[item.utt_id][start:stop].astype(np.int64))
         if self.needs.speakers:
@@ -181,53 +182,6 @@ def rows_of(shards: Shards, utt_id: str, start: int, frames: int) -> Tensor:
     rows = torch.from_numpy(np.asarray(shards[utt_id][start : start + frames], np.float32))
     missing = frames - len(rows)
     return torch.cat([rows, rows[-1:].expand(missing, -1)]) if 0 < missing < frames else rows
-
-
-class RetrievedFeatures:
-    """The features that pairs stand for: each frame is the mean of its k retrieved neighbours."""
-
-    def __init__(self, paths: Sequence[Path], features: Shards) -> None:
-        self.folder = paths[0].parent
-        self._indices = [open_array(path) for path in paths]
-        tables = [read_table(path.with_suffix(".parquet")).assign(file=number) for number, path in enumerate(paths)]
-        self.index = pd.concat([t for t in tables if len(t)] or tables, ignore_index=True)
-        self._by_shard = {_shard_number(p): array for p, array in zip(features.paths, features.arrays, strict=True)}
-        columns = ("file", "start", "donor_file")
-        places = zip(*(self.index[c].astype(int) for c in columns), strict=True)
-        self._places: dict[str, list[tuple[int, int, int]]] = {}
-        for utt_id, place in zip(self.index["utt_id"], places, strict=True):
-            self._places.setdefault(utt_id, []).append(place)
-
-    def variants(self, utt_id: str) -> int:
-        """How many donors an utterance has."""
-        return len(self._places.get(utt_id, ()))
-
-    def crop(self, utt_id: str, variant: int, start: int, stop: int) -> np.ndarray:
-        """Frames ``[start, stop)`` as retrieved from one donor: float32 ``(frames, dim)``."""
-        file, first, donor_shard = self._places[utt_id][variant]
-        if donor_shard not in self._by_shard:
-            raise BowerbirdError(
-                f"--features: shard {donor_shard}: missing: a donor of {utt_id} is in it; give all shards"
-            )
-        neighbours = self._indices[file][first + start : first + stop]
-        return self._by_shard[donor_shard][neighbours].astype(np.float32).mean(axis=1)
-
-    def must_be_of_same_speaker(self) -> None:
-        """Prematched training pairs an utterance with its own speaker's frames."""
-        others = self.index[self.index["speaker"] != self.index["donor_speaker"]]
-        if len(others):
-            row = others.iloc[0]
-            raise BowerbirdError(
-                f"{self.folder}: {row['utt_id']} of {row['speaker']} is paired with speaker {row['donor_speaker']}; a "
-                "prematched vocoder needs pairs with same_speaker: true"
-            )
-
-
-def _shard_number(path: Path) -> int:
-    found = re.fullmatch(r"shard-(\d+)", path.stem)
-    if not found:
-        raise BowerbirdError(f"{path}: not named shard-NNNN.npy, so pairs cannot say which shard it is")
-    return int(found[1])
 
 
 def stack(utt_ids: Sequence[str], crops: Sequence[dict[str, Tensor]]) -> Batch:

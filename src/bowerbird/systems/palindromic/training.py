@@ -14,7 +14,7 @@ from bowerbird.artifacts.models import load_weights, read_model_config
 from bowerbird.audio import HOP
 from bowerbird.config.paths import bundled
 from bowerbird.config.systems.palindromic import ConverterStage, RevocoderStage
-from bowerbird.encoders.speaker import load_speaker_judge
+from bowerbird.encoders.speaker import load_speaker_network
 from bowerbird.errors import BowerbirdError
 from bowerbird.systems.base import Batch, DataNeeds, StageInputs, TrainingStage, adamw, warmed_up_rate
 from bowerbird.systems.palindromic.network import FRAMES_PER_SECOND, build_converter, load_converter
@@ -25,7 +25,7 @@ from bowerbird.systems.vocoder.training import VocoderTraining
 class SpeakerLoss(nn.Module):
     """L_spk = 1 - cos(e(a~_1), e(a_2)) + lambda_hid |h(a~_1) - h(a_2)|, a mean over items.
 
-    ``judge`` is frozen and differentiable in the wave: ``judge.judge(wave)`` gives an embedding (batch, d) and hidden maps
+    ``judge`` is frozen and differentiable in the wave: ``judge.embed_with_maps(wave)`` gives an embedding (batch, d) and hidden maps
     (batch, channels, frames). The L1 is of their means over time, averaged over maps.
     """
 
@@ -46,7 +46,7 @@ class SpeakerLoss(nn.Module):
         return {"speaker": 1 - cosine + self.hidden_weight * distance, "cosine": cosine.detach()}
 
     def _hear(self, wave: Tensor) -> tuple[Tensor, list[Tensor]]:
-        embedding, hidden = self.judge.judge(wave)
+        embedding, hidden = self.judge.embed_with_maps(wave)
         return embedding, [h.mean(dim=-1) for h in hidden]
 
 
@@ -64,7 +64,7 @@ class ConverterTraining(TrainingStage):
         self.modules = {"converter": self.converter}
         self.speaker_loss: SpeakerLoss | None = None
         if options.speaker_weight:
-            self.speaker_loss = SpeakerLoss(load_speaker_judge(options.speaker_encoder), options.hidden_weight)
+            self.speaker_loss = SpeakerLoss(load_speaker_network(options.speaker_encoder), options.hidden_weight)
             self.modules |= {"vocoder": self.vocoder, "speaker_loss": self.speaker_loss}
         self.optimizers = {"converter": adamw(self.converter, options)}
 

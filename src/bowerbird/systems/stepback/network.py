@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bowerbird.artifacts.models import load_weights, read_model_config
 from bowerbird.audio import HOP
-from bowerbird.encoders.speaker import embed_voices, load_speaker_judge
+from bowerbird.encoders.speaker import embed_speakers, load_speaker_network
 from bowerbird.nn.multitarget import Classifier, Decoder, Encoder
 from bowerbird.systems.base import Batch
 
@@ -23,7 +23,7 @@ FRAMES_PER_SECOND = 50
 BINS = 513  # of log-magnitude spectra
 
 
-SIZES = ("channels", "latent", "bank", "bank_channels", "halvings", "dropout")
+SIZES = ("channels", "latent", "conv_bank_size", "conv_bank_channels", "num_downsamplings", "dropout")
 
 
 class Autoencoder(nn.Module):
@@ -31,8 +31,10 @@ class Autoencoder(nn.Module):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
-        bands, channels, latent, halvings = (config[k] for k in ("feature_dim", "channels", "latent", "halvings"))
-        bank = (config["bank"], config["bank_channels"])
+        bands, channels, latent, halvings = (
+            config[k] for k in ("feature_dim", "channels", "latent", "num_downsamplings")
+        )
+        bank = (config["conv_bank_size"], config["conv_bank_channels"])
         self.encoder = Encoder(bands, channels, latent, *bank, halvings, config["dropout"])
         self.decoder = Decoder(bands, channels, latent, halvings, config["speaker_dim"])
         names = config["names"]
@@ -61,12 +63,12 @@ class Voices(nn.Module):
         super().__init__()
         self.reference = config["speakers"] == "reference"
         if self.reference:
-            self.verifier = load_speaker_judge(config["speaker_encoder"]).requires_grad_(False)
+            self.verifier = load_speaker_network(config["speaker_encoder"]).requires_grad_(False)
 
     def forward(self, batch: Batch, autoencoder: Autoencoder) -> Tensor:
         if self.reference:
             waves = [w[: HOP * int(n)] for w, n in zip(batch.prompt_audio, batch.prompt_frames, strict=True)]
-            return embed_voices(self.verifier, waves)
+            return embed_speakers(self.verifier, waves)
         known = (batch.speaker >= 0)[:, None]
         learned = autoencoder.table(batch.speaker.clamp_min(0))
         return torch.where(known, learned, autoencoder.table.weight.mean(dim=0))
@@ -104,4 +106,4 @@ def build_classifier(config: Mapping[str, Any]) -> Classifier:
 
 def voice_dim(verifier: nn.Module) -> int:
     """Dimensions of a verifier's embedding."""
-    return int(embed_voices(verifier, [torch.zeros(32000)]).shape[1])
+    return int(embed_speakers(verifier, [torch.zeros(32000)]).shape[1])

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bowerbird.encoders.speaker import embed_voices
+from bowerbird.encoders.speaker import embed_speakers
 from bowerbird.errors import BowerbirdError
 from bowerbird.nn.mel import LogMagnitude, LogMel, griffin_lim
 from bowerbird.systems.base import Conversion, System, Utterance
@@ -28,7 +28,7 @@ class Stepback(System):
         autoencoder: Autoencoder,
         config: Mapping[str, Any],
         vocoder: Vocoder | None,
-        damage: str = "clean",
+        damage: str = "none",
         level: float = 0.0,
     ) -> None:
         self.autoencoder, self.config, self.vocoder = autoencoder, config, vocoder
@@ -38,10 +38,10 @@ class Stepback(System):
     @classmethod
     def load(cls, experiment: Any, models: Mapping[str, Path], device: torch.device) -> Self:
         drawn = experiment.synthesis == "griffin-lim"
-        for needed in (experiment.uses,) if drawn else (experiment.uses, "vocoder"):
+        for needed in (experiment.checkpoint,) if drawn else (experiment.checkpoint, "vocoder"):
             if needed not in models:
                 raise BowerbirdError(f"--models: Stepback needs {needed}=FOLDER")
-        autoencoder, config = load_autoencoder(models[experiment.uses])
+        autoencoder, config = load_autoencoder(models[experiment.checkpoint])
         if drawn and config["feature_dim"] != BINS:
             raise BowerbirdError(
                 f"synthesis: griffin-lim: needs features of {BINS} bins (encoder: log-magnitude), these have "
@@ -53,7 +53,7 @@ class Stepback(System):
                 f"--models: vocoder: it reads {vocoder.input_dim} dimensions, Stepback makes {config['feature_dim']}; name "
                 "one that was trained on these features"
             )
-        system = cls(autoencoder.to(device), config, vocoder, experiment.input, experiment.input_level)
+        system = cls(autoencoder.to(device), config, vocoder, experiment.corruption, experiment.corruption_level)
         system.voices.to(device)
         return system
 
@@ -65,7 +65,7 @@ class Stepback(System):
         if source.features is None or not len(source.features):
             raise BowerbirdError(f"{source.utt_id}: has no features; Stepback needs them")
         x = source.features.float()
-        if self.damage != "clean":
+        if self.damage != "none":
             wave = torch.from_numpy(corrupt(source.wave.numpy(), self.damage, self.level))
             x = (LogMagnitude if x.shape[1] == BINS else LogMel)()(wave[None])[0, : len(x)].to(x.device)
         converted = self.autoencoder(x[None], self._voice(references, trial, x.device))[0]
@@ -78,7 +78,7 @@ class Stepback(System):
     def _voice(self, references: list[Utterance], trial: Mapping[str, Any] | None, device: torch.device) -> Tensor:
         """The target ``(1, speaker_dim)``."""
         if self.voices.reference:
-            heard = embed_voices(self.voices.verifier, [r.wave.to(device) for r in references])
+            heard = embed_speakers(self.voices.verifier, [r.wave.to(device) for r in references])
             return F.normalize(heard.mean(dim=0, keepdim=True), dim=1)
         name = str(trial["target_speaker"]) if trial else ""
         if name not in self.config["names"]:

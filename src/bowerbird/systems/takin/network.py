@@ -27,7 +27,7 @@ CONTENT = ("feature_dim", "phones_dim", "codes", "levels", "code_dim", "content_
 
 FLOW = (
     "bands",
-    "voice_dim",
+    "speaker_dim",
     "context_layers",
     "context_width",
     "heads",
@@ -114,7 +114,7 @@ class Takin(nn.Module):
         condition_dim = self.content.content_dim
         if config["context_layers"]:
             self.context = ContextTimbre(
-                condition_dim, bands, config["voice_dim"], width, config["context_layers"], heads, dropout
+                condition_dim, bands, config["speaker_dim"], width, config["context_layers"], heads, dropout
             )
             condition_dim = width
         self.memory: TimbreMemory | None = None

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bowerbird.artifacts.models import load_weights, read_model_config
-from bowerbird.encoders.speaker import SpeakerEncoder, load_voice_encoder
+from bowerbird.encoders.speaker import SpeakerEncoder, load_speaker_encoder
 from bowerbird.encoders.spectral import frame_rate, load_spectral
 from bowerbird.errors import BowerbirdError
 from bowerbird.systems.base import Conversion, System, Utterance
@@ -47,13 +47,13 @@ class TakinVC(System):
                 "BigVGAN wants a flow of its own: mels of encoder log-mel-24k)"
             )
         voice = None
-        if config["voice_dim"]:
-            voice = load_voice_encoder(experiment.voice_encoder)
-            expected = config["voices"].get("weights_sha256", voice.identity.weights_sha256)
+        if config["speaker_dim"]:
+            voice = load_speaker_encoder(experiment.speaker_encoder)
+            expected = config["speaker_embeddings"].get("weights_sha256", voice.identity.weights_sha256)
             if voice.identity.weights_sha256 != expected:
                 raise BowerbirdError(
-                    f"voice_encoder: {experiment.voice_encoder}: not the weights behind the voice prints that the model "
-                    "was trained on; name the encoder of `voices`"
+                    f"speaker_encoder: {experiment.speaker_encoder}: not the weights behind the voice prints that the model "
+                    "was trained on; name the encoder of `speaker_embeddings`"
                 )
         return cls(model.to(device), vocoder, voice, experiment)
 

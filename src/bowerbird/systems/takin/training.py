@@ -41,7 +41,7 @@ class ContentTraining(VocoderTraining):
         super().__init__(options, replace(inputs, feature_dim=options.content_dim))
         self.weights = replace(self.weights, commitment=options.vq_weight)
         self.content = HybridContent(**self.content_config)
-        voice_dim = inputs.others.get("voices", {}).get("dim", 0)
+        voice_dim = inputs.others.get("speaker_embeddings", {}).get("dim", 0)
         self.voice = nn.Linear(voice_dim, options.content_dim) if voice_dim else None
         self.modules["content"] = self.content
         self.optimizers["generator"].add_param_group({"params": list(self.content.parameters())})
@@ -163,8 +163,8 @@ class FlowTraining(TrainingStage):
 
     def architecture(self) -> dict[str, Any]:
         inputs, options = self.inputs, self.options
-        dims = {role: inputs.others.get(role, {}).get("dim", 0) for role in ("mels", "voices")}
-        sizes = {"bands": dims["mels"], "voice_dim": dims["voices"]}
+        dims = {role: inputs.others.get(role, {}).get("dim", 0) for role in ("mels", "speaker_embeddings")}
+        sizes = {"bands": dims["mels"], "speaker_dim": dims["speaker_embeddings"]}
         mels = dict(inputs.others.get("mels", {}))
         return {
             "system": "takin",
@@ -173,7 +173,7 @@ class FlowTraining(TrainingStage):
             **{key: sizes[key] if key in sizes else getattr(options, key) for key in FLOW},
             "features": dict(inputs.features),
             "phones": dict(inputs.others.get("phones", {})),
-            "voices": dict(inputs.others.get("voices", {})),
+            "speaker_embeddings": dict(inputs.others.get("speaker_embeddings", {})),
         }
 
 
