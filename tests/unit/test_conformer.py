@@ -12,7 +12,7 @@ from bowerbird.config.systems.takin import PpgStage
 from bowerbird.nn.conformer import ConformerCtc, RelativeAttention, by_distance, ctc_loss, distance_sinusoids, greedy
 from bowerbird.stages.training.transcripts import split_text
 from bowerbird.systems.base import Batch, StageInputs
-from bowerbird.systems.takin.recognizer import SIZES, PpgTraining
+from bowerbird.systems.takin.recognizer import SIZES, PpgTraining, mask_spectrogram
 
 NANO = {"layers": 2, "width": 32, "heads": 2, "feedforward": 64, "channels": 4, "dropout": 0.0}
 
@@ -62,21 +62,21 @@ def test_a_distance_is_a_column_of_its_own() -> None:
 
 
 def test_attention_knows_distances_and_not_places() -> None:
-    """Two frames alike, moved together: what one hears of the other is the same; further apart it is not."""
+    """Two frames alike, moved together: one attends to the other in the same way; further apart it does not."""
     torch.manual_seed(0)
     attention = RelativeAttention(16, 2)
     distances, mask = distance_sinusoids(12, 16, torch.device("cpu")), torch.zeros(1, 12, dtype=torch.bool)
 
-    def heard(first: int, second: int) -> Tensor:
+    def attended(first: int, second: int) -> Tensor:
         x, seen = torch.zeros(1, 12, 16), mask.clone()
         x[0, first], x[0, second] = noise(2, 16)
         seen[0, [first, second]] = True
         return attention(x, distances, seen)[0, first]
 
     with torch.no_grad():
-        assert torch.allclose(heard(1, 4), heard(6, 9), atol=1e-6)
-        assert not torch.allclose(heard(1, 4), heard(1, 5), atol=1e-4)
-        assert not torch.allclose(heard(4, 1), heard(1, 4), atol=1e-4)
+        assert torch.allclose(attended(1, 4), attended(6, 9), atol=1e-6)
+        assert not torch.allclose(attended(1, 4), attended(1, 5), atol=1e-4)
+        assert not torch.allclose(attended(4, 1), attended(1, 4), atol=1e-4)
 
 
 @pytest.mark.parametrize("samples", [400, 719, 3000, 8017])
@@ -114,29 +114,28 @@ def tones(said: list[int]) -> Tensor:
     return torch.cat([0.3 * torch.sin(2 * torch.pi * 300 * 2**symbol * time) for symbol in said])
 
 
-def spoken(*sentences: list[int], chance: bool = True) -> Batch:
+def spoken(*sentences: list[int], is_training: bool = True) -> Batch:
     waves = [tones(said) for said in sentences]
     pad = nn.utils.rnn.pad_sequence
-    return Batch(
-        tuple(map(str, range(len(waves)))),
-        torch.zeros(len(waves), 0, 0),
-        audio=pad(waves, batch_first=True),
-        samples=torch.tensor([len(wave) for wave in waves]),
-        symbols=pad([torch.tensor(s) for s in sentences], batch_first=True),
-        symbol_counts=torch.tensor([len(s) for s in sentences]),
-        chance=torch.rand(len(waves)) if chance else None,
-    )
+    tensors = {
+        "audio": pad(waves, batch_first=True),
+        "samples": torch.tensor([len(wave) for wave in waves]),
+        "symbols": pad([torch.tensor(s) for s in sentences], batch_first=True),
+        "symbol_counts": torch.tensor([len(s) for s in sentences]),
+    }
+    if is_training:
+        tensors["uniform"] = torch.rand(len(waves))
+    return Batch(tuple(map(str, range(len(waves)))), tensors)
 
 
 def training(**options: Any) -> PpgTraining:
     torch.manual_seed(0)
-    return PpgTraining.build(
-        PpgStage(**{**NANO, "lr_warmup": 0, **options}), StageInputs(0, symbols=("a", "b", "c", "d"))
-    )
+    stage = PpgStage(**{**NANO, "lr_warmup": 0, **options})
+    return PpgTraining(stage, StageInputs(0, symbols=("a", "b", "c", "d")))
 
 
 def test_nano_size_learns_to_tell_tones_apart() -> None:
-    """Sentences it never heard, after seconds of training."""
+    """It recognizes sentences that it was not trained on, after seconds of training."""
     learner = training(learning_rate=3e-3, mask_bands=0, mask_time=0.0)
     optimizer, generator = learner.optimizers["model"], torch.Generator().manual_seed(0)
     for step in range(1, 121):
@@ -148,23 +147,22 @@ def test_nano_size_learns_to_tell_tones_apart() -> None:
         optimizer.step()
     learner.model.eval()
     with torch.no_grad():
-        metrics, _ = learner.validate(spoken([1, 3, 2, 4, 1, 2], chance=False))
-        log_probabilities, _ = learner.forward(spoken([4, 2, 3, 1], chance=False))
+        metrics, _ = learner.validate(spoken([1, 3, 2, 4, 1, 2], is_training=False))
+        log_probabilities, _ = learner.forward(spoken([4, 2, 3, 1], is_training=False))
     assert greedy(log_probabilities[0]) == [4, 2, 3, 1]
     assert metrics["symbol_errors"] == 0 and metrics["total"] < 0.5
 
 
-def test_what_is_hidden_is_the_items_own() -> None:
-    """SpecAugment depends on the item's chance, not on its batch, and never reaches into padding."""
-    learner = training()
-    mels, chances = noise(2, 50, 80), [0.25, 0.75]
-    both = learner._hide(mels, [50, 30], chances)
-    assert torch.equal(both[1:], learner._hide(mels[1:], [30], chances[1:]))
+def test_what_is_masked_is_the_items_own() -> None:
+    """SpecAugment depends on the item's own number, not on its batch, and never reaches into padding."""
+    mels, uniform, stage = noise(2, 50, 80), [0.25, 0.75], PpgStage(**NANO)
+    both = mask_spectrogram(mels, [50, 30], uniform, stage)
+    assert torch.equal(both[1:], mask_spectrogram(mels[1:], [30], uniform[1:], stage))
     assert 0 < float((both == 0).float().mean()) < 0.8 and not torch.equal(both[0] == 0, both[1] == 0)
     whole_frames = (both[1] == 0).all(-1)
     assert not whole_frames[30:].any()
-    plain = training(mask_bands=0, mask_time=0.0)
-    assert torch.equal(plain._hide(mels, [50, 30], chances), mels)
+    plain = PpgStage(**NANO, mask_bands=0, mask_time=0.0)
+    assert torch.equal(mask_spectrogram(mels, [50, 30], uniform, plain), mels)
 
 
 def test_transcripts_as_symbols() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bowerbird.nn.flow import SIGMA, flow_loss, guided, on_path, sample
 
-CENTRES = torch.tensor([[2.0, 0.0], [-1.0, 1.5], [-1.0, -1.5]])
+CENTERS = torch.tensor([[2.0, 0.0], [-1.0, 1.5], [-1.0, -1.5]])
 WEIGHTS, SPREAD = torch.tensor([0.5, 0.3, 0.2]), 0.3
 
 
@@ -21,23 +21,23 @@ def seeded(seed: int = 0) -> torch.Generator:
 def mixture(count: int, generator: torch.Generator) -> Tensor:
     """Three round clouds in the plane."""
     which = torch.multinomial(WEIGHTS, count, replacement=True, generator=generator)
-    return CENTRES[which] + SPREAD * torch.randn(count, 2, generator=generator)
+    return CENTERS[which] + SPREAD * torch.randn(count, 2, generator=generator)
 
 
 def closed_form(x: Tensor, t: Tensor) -> Tensor:
     """E[u | x_t = x] for the mixture: in each cloud x_1, x_0 and x_t are jointly Gaussian."""
     a, b = (1 - (1 - SIGMA) * t)[:, None], t[:, None]
     variance = a**2 + (b * SPREAD) ** 2  # of x_t in a cloud
-    away = x[:, None] - b[:, None] * CENTRES  # (n, clouds, 2)
+    away = x[:, None] - b[:, None] * CENTERS  # (n, clouds, 2)
     posterior = (WEIGHTS.log() - away.square().sum(-1) / (2 * variance)).softmax(-1)
-    data = CENTRES + (b * SPREAD**2 / variance)[:, None] * away
+    data = CENTERS + (b * SPREAD**2 / variance)[:, None] * away
     noise = (a / variance)[:, None] * away
     return (posterior[..., None] * (data - (1 - SIGMA) * noise)).sum(1)
 
 
 def shares(points: Tensor) -> Tensor:
-    """Of points nearest to each centre."""
-    return torch.cdist(points, CENTRES).argmin(1).bincount(minlength=3) / len(points)
+    """Of points nearest to each center."""
+    return torch.cdist(points, CENTERS).argmin(1).bincount(minlength=3) / len(points)
 
 
 class Field(nn.Module):
@@ -86,16 +86,16 @@ def test_a_trained_field_recovers_a_known_target() -> None:
     assert flow_loss(known, target) < flow_loss(learned, target) < 1.05 * flow_loss(known, target)  # the least there is
     points = sample(field, torch.randn(4000, 2, generator=seeded(7)), 50)
     assert torch.allclose(shares(points), WEIGHTS, atol=0.04)
-    nearest = torch.cdist(points, CENTRES).min(1).values
+    nearest = torch.cdist(points, CENTERS).min(1).values
     assert nearest.square().mean().sqrt() == pytest.approx(SPREAD * 2**0.5, rel=0.2)
 
 
 def test_the_closed_forms_samples_are_the_target() -> None:
     points = sample(closed_form, torch.randn(8000, 2, generator=seeded(3)), 100, "midpoint")
     assert torch.allclose(shares(points), WEIGHTS, atol=0.02)
-    for number, centre in enumerate(CENTRES):
-        cloud = points[torch.cdist(points, CENTRES).argmin(1) == number]
-        assert torch.allclose(cloud.mean(0), centre, atol=0.03)
+    for number, center in enumerate(CENTERS):
+        cloud = points[torch.cdist(points, CENTERS).argmin(1) == number]
+        assert torch.allclose(cloud.mean(0), center, atol=0.03)
         assert torch.allclose(cloud.std(0), torch.full((2,), SPREAD), atol=0.03)
 
 

@@ -36,7 +36,6 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return 0.1 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-# ----------------------------------------------------------------------------------------------------------- generators
 def test_hifigan_has_the_size_of_knnvc() -> None:
     """16.53 M parameters (Baas et al. 2023), the linear layer before the generator included."""
     with torch.device("meta"):
@@ -93,7 +92,6 @@ def test_inverse_stft_head_inverts_a_spectrogram() -> None:
     torch.testing.assert_close(wave_again, wave, atol=1e-5, rtol=0)
 
 
-# -------------------------------------------------------------------------------------------------------- source-filter
 def harmonics(hz: float, samples: int) -> torch.Tensor:
     """A wave of twenty harmonics that fall by 1/k, ``(1, samples)``."""
     time = torch.arange(samples) / 16000
@@ -121,13 +119,13 @@ def test_pulse_train_has_its_pitch_and_unit_power() -> None:
 def test_a_flat_filter_changes_nothing() -> None:
     """Log magnitude 0 in every band: the filters' overlapping windows add up to the source."""
     model, source = SourceFilter(4, dim=8, hidden=8, blocks=1), noise(2, 320 * 12)
-    torch.testing.assert_close(model._filter(source, torch.zeros(2, 12, 80)), source, atol=1e-5, rtol=0)
+    torch.testing.assert_close(model.filter_source(source, torch.zeros(2, 12, 80)), source, atol=1e-5, rtol=0)
 
 
 def test_filters_have_their_magnitude_and_minimum_phase() -> None:
     model = SourceFilter(4, dim=8, hidden=8, blocks=1)
     log_magnitude = noise(1, 80) @ model.spread
-    response = model._minimum_phase(log_magnitude)
+    response = model.minimum_phase(log_magnitude)
     torch.testing.assert_close(response.abs().log(), log_magnitude, atol=1e-4, rtol=0)
     energy = torch.fft.irfft(response).square().cumsum(-1)
     assert energy[0, 64] > 0.95 * energy[0, -1]  # energy comes first
@@ -154,7 +152,6 @@ def test_source_filter_in_chunks_is_the_whole() -> None:
     assert torch.equal(vocoder.vocode(features), whole)
 
 
-# ------------------------------------------------------------------------------------------------------- discriminators
 def test_discriminators_have_the_published_size() -> None:
     """HiFi-GAN v1's: 41.10 M in the multi-period one, 29.62 M in the multi-scale one."""
     with torch.device("meta"):
@@ -166,14 +163,13 @@ def test_discriminators_have_the_published_size() -> None:
     assert sum(map(millions, scales)) == pytest.approx(29.62, abs=0.01)
 
 
-def test_nano_discriminators_judge_any_length() -> None:
-    judge = nano_discriminators()
-    scores, layers = judge(noise(3, 2561))
-    assert [len(score) for score in scores] == [3] * len(judge.members)
+def test_nano_discriminators_score_any_length() -> None:
+    discriminators = nano_discriminators()
+    scores, layers = discriminators(noise(3, 2561))
+    assert [len(score) for score in scores] == [3] * len(discriminators.members)
     assert all(len(inner) >= 5 for inner in layers)
 
 
-# --------------------------------------------------------------------------------------------------------- spectrograms
 def test_log_mel_is_that_of_knnvc() -> None:
     wave = noise(2, 3200)
     reference = torchaudio.transforms.MelSpectrogram(
@@ -203,10 +199,10 @@ def test_multi_resolution_stft_loss_is_the_formula() -> None:
 def test_losses_are_means_over_items() -> None:
     """So a batch may be split over processes: the loss of the whole is the mean of the halves' losses."""
     wave, generated = noise(4, 4000) * torch.tensor([[0.1], [1], [3], [9]]), noise(4, 4000, seed=1)
-    loss, judge = MultiResolutionStftLoss(), nano_discriminators()
+    loss, discriminators = MultiResolutionStftLoss(), nano_discriminators()
 
     def losses(rows: slice) -> torch.Tensor:
-        (real, layers_real), (fake, layers_fake) = judge(wave[rows]), judge(generated[rows])
+        (real, layers_real), (fake, layers_fake) = discriminators(wave[rows]), discriminators(generated[rows])
         return torch.stack(
             [
                 loss(generated[rows], wave[rows]),

@@ -1,0 +1,1 @@
+"""Building blocks: generators, discriminators, encoders, losses, quantizers, and exact nearest-neighbor search."""

@@ -2,18 +2,21 @@
 
 Snake-beta gives a bias towards periodic signals; the activation's overtones above half the rate would fold back, so
 each one stands between an interpolation by two and a low-pass filter with decimation.
+
+Letters: ``B`` batch, ``T`` frames or steps of the current rate, ``N`` samples, ``C`` channels, ``M`` mel bands.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from math import prod
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
+
+from bowerbird.nn.hifigan import MultiReceptiveFieldFusion, block_reach, convolution, upsampling_context
 
 TAPS = 12  # of the filters on either side of an activation
 
@@ -26,13 +29,13 @@ class SnakeBeta(nn.Module):
         self.alpha, self.beta = nn.Parameter(torch.zeros(channels)), nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(batch, channels, samples)``."""
+        """Hidden states ``(B, C, T)`` to the same shape."""
         alpha, beta = self.alpha.exp()[:, None], self.beta.exp()[:, None]
         return x + (alpha * x).sin().square() / (beta + 1.0e-9)
 
 
 def low_pass(cutoff: float, half_width: float, taps: int = TAPS) -> Tensor:
-    """A Kaiser-windowed sinc ``(taps,)`` of even length that sums to 1; frequencies in cycles a sample.
+    """A Kaiser-windowed sinc ``(taps,)`` of even length that sums to 1; frequencies in cycles per sample.
 
     The window's beta is Kaiser's own for the attenuation that ``taps`` give at a transition of ``half_width``.
     """
@@ -50,20 +53,22 @@ def low_pass(cutoff: float, half_width: float, taps: int = TAPS) -> Tensor:
 
 
 class AntiAliased(nn.Module):
-    """An activation at twice the rate."""
+    """`SnakeBeta` at twice the rate, between an interpolating and a decimating low-pass filter."""
+
+    filter: Tensor  # (1, 1, TAPS)
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.activation = SnakeBeta(channels)
-        self.register_buffer("filter", low_pass(0.25, 0.3)[None, None], persistent=False)  # (1, 1, taps)
+        self.register_buffer("filter", low_pass(0.25, 0.3)[None, None], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(batch, channels, samples)`` to the same shape."""
+        """Hidden states ``(B, C, T)`` to the same shape."""
         channels, edge = x.shape[1], TAPS // 2 - 1
         taps = self.filter.to(x.dtype).expand(channels, -1, -1)
         padded = F.pad(x, (edge, edge), mode="replicate")
         fast = 2 * F.conv_transpose1d(padded, taps, stride=2, groups=channels)
-        fast = self.activation(fast[..., 3 * edge : -3 * edge])  # (batch, channels, 2 samples)
+        fast = self.activation(fast[..., 3 * edge : -3 * edge])  # (B, C, 2 T)
         fast = F.pad(fast, (edge, edge + 1), mode="replicate")
         return F.conv1d(fast, taps, stride=2, groups=channels)
 
@@ -73,11 +78,12 @@ class PeriodicBlock(nn.Module):
 
     def __init__(self, channels: int, kernel: int, dilations: Sequence[int]) -> None:
         super().__init__()
-        self.dilated = nn.ModuleList(_conv(channels, channels, kernel, dilation) for dilation in dilations)
-        self.plain = nn.ModuleList(_conv(channels, channels, kernel) for _ in dilations)
+        self.dilated = nn.ModuleList(convolution(channels, channels, kernel, dilation) for dilation in dilations)
+        self.plain = nn.ModuleList(convolution(channels, channels, kernel) for _ in dilations)
         self.activations = nn.ModuleList(AntiAliased(channels) for _ in range(2 * len(dilations)))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Hidden states ``(B, C, T)`` to the same shape."""
         for number, (dilated, plain) in enumerate(zip(self.dilated, self.plain, strict=True)):
             first, second = self.activations[2 * number], self.activations[2 * number + 1]
             x = x + plain(second(dilated(first(x))))
@@ -85,11 +91,11 @@ class PeriodicBlock(nn.Module):
 
 
 class BigVgan(nn.Module):
-    """Mels ``(batch, frames, bands)`` to waveform ``(batch, frames * prod(upsample_rates))``.
+    """Log-mel spectrograms to waveforms.
 
-    The defaults are the base model's (14 M parameters) with rates for 16 kHz and a hop of 320 samples; the published one
-    is for 24 kHz and 256 (rates 8, 8, 2, 2, kernels 16, 16, 4, 4, 100 bands). Weights start at PyTorch's defaults.
-    Its second version ends without bias and, in the place of tanh, clips (`last_bias`, `last_tanh`).
+    The defaults are the base model's (14 M parameters) with rates for 16 kHz and a hop of 320 samples; the published
+    one is for 24 kHz and 256 (rates 8, 8, 2, 2, kernels 16, 16, 4, 4, 100 bands). Weights start at PyTorch's defaults.
+    Its second version ends without bias and clips instead of applying tanh (``last_bias``, ``last_tanh``).
     """
 
     def __init__(
@@ -106,36 +112,26 @@ class BigVgan(nn.Module):
         super().__init__()
         self.last_tanh = last_tanh
         self.upsample_rates, self.block_kernels, self.dilations = upsample_rates, block_kernels, dilations
-        self.conv_pre = _conv(bands, channels, 7)
+        self.conv_pre = convolution(bands, channels, 7)
         self.ups, self.blocks = nn.ModuleList(), nn.ModuleList()
         for rate, kernel in zip(upsample_rates, upsample_kernels, strict=True):
             up = nn.ConvTranspose1d(channels, channels // 2, kernel, rate, padding=(kernel - rate) // 2)
             self.ups.append(weight_norm(up))
             channels //= 2
-            self.blocks.append(nn.ModuleList(PeriodicBlock(channels, k, dilations) for k in block_kernels))
-        self.activation_post, self.conv_post = AntiAliased(channels), _conv(channels, 1, 7, bias=last_bias)
+            self.blocks.append(MultiReceptiveFieldFusion(PeriodicBlock(channels, k, dilations) for k in block_kernels))
+        self.activation_post, self.conv_post = AntiAliased(channels), convolution(channels, 1, 7, bias=last_bias)
 
     @property
     def context_frames(self) -> int:
         """Frames on each side that a sample can depend on (an upper bound)."""
-        reach = 3.0  # conv_pre, in frames
-        block = max((k - 1) // 2 * (sum(self.dilations) + len(self.dilations)) for k in self.block_kernels)
-        block += 2 * len(self.dilations) * TAPS  # the filters around each activation
-        for layer in range(len(self.upsample_rates)):
-            reach += 1 / prod(self.upsample_rates[:layer])
-            reach += block / prod(self.upsample_rates[: layer + 1])
-        return int(reach) + 2
+        filters = 2 * len(self.dilations) * TAPS  # those around each activation
+        return upsampling_context(self.upsample_rates, block_reach(self.block_kernels, self.dilations) + filters)
 
     def forward(self, mels: Tensor) -> Tensor:
-        x = self.conv_pre(mels.transpose(1, 2))  # (batch, channels, frames)
+        """Log-mels ``(B, T, M)`` to waveforms ``(B, N)`` of ``N = T * prod(upsample_rates)`` samples in [-1, 1]."""
+        x = self.conv_pre(mels.transpose(1, 2))  # (B, C, T)
         for up, blocks in zip(self.ups, self.blocks, strict=True):
-            x = up(x)  # (batch, channels / 2, frames * rate)
-            x = sum(block(x) for block in blocks) / len(blocks)
+            x = blocks(up(x))  # (B, C / 2, T * rate)
         x = self.conv_post(self.activation_post(x))
         x = x.squeeze(1).float()
         return x.tanh() if self.last_tanh else x.clamp(-1, 1)
-
-
-def _conv(inputs: int, outputs: int, kernel: int, dilation: int = 1, bias: bool = True) -> nn.Module:
-    padding = dilation * (kernel - 1) // 2
-    return weight_norm(nn.Conv1d(inputs, outputs, kernel, dilation=dilation, padding=padding, bias=bias))

@@ -1,4 +1,4 @@
-"""The torch device that `runtime.device` names."""
+"""The torch device that an option or a command names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from bowerbird.errors import BowerbirdError
 
 
 def pick_device(name: str) -> torch.device:
-    """The torch device of ``runtime.device``; "auto" is a GPU where there is one."""
+    """The torch device that `runtime.device` names; "auto" is a GPU if there is one, else the CPU.
+
+    Raises `BowerbirdError` for a name that torch does not know, and for CUDA where there is no such device.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

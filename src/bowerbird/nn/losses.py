@@ -1,8 +1,12 @@
-"""Losses of vocoders. Each is a mean over the items of a batch, so a batch may be split in equal parts anywhere."""
+"""Losses of vocoders. Each is a mean over the items of a batch, so a batch may be split in equal parts anywhere.
+
+Letters: ``B`` batch, ``N`` samples, ``V`` values of a discriminator's score.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +32,7 @@ class MultiResolutionStftLoss(nn.Module):
             self.register_buffer(f"window_{n_fft}", torch.hann_window(win), persistent=False)
 
     def forward(self, generated: Tensor, wave: Tensor) -> Tensor:
-        """``(batch, samples)`` each, to a scalar."""
+        """Generated and recorded waves ``(B, N)`` to a scalar."""
         with torch.autocast(wave.device.type, enabled=False):
             losses = [
                 self._at(n_fft, hop, win, generated.float(), wave.float()) for n_fft, hop, win in self.resolutions
@@ -36,7 +40,8 @@ class MultiResolutionStftLoss(nn.Module):
         return torch.stack(losses).mean()
 
     def _at(self, n_fft: int, hop: int, win: int, generated: Tensor, wave: Tensor) -> Tensor:
-        window = getattr(self, f"window_{n_fft}")
+        """The loss at one resolution (scalar) of waves ``(B, N)``."""
+        window = self.get_buffer(f"window_{n_fft}")
         fake = stft_magnitude(generated, n_fft, hop, win, window).clamp_min(self.floor)
         real = stft_magnitude(wave, n_fft, hop, win, window).clamp_min(self.floor)
         convergence = (real - fake).norm(dim=(1, 2)) / real.norm(dim=(1, 2))
@@ -44,19 +49,33 @@ class MultiResolutionStftLoss(nn.Module):
 
 
 def discriminator_loss(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
-    """LSGAN loss of the discriminators (Mao et al. 2017), summed over sub-discriminators: real to 1, generated to 0."""
-    return sum(((1 - r.float()).square().mean() + f.float().square().mean() for r, f in zip(real, fake, strict=True)))
+    """LSGAN loss of the discriminators (Mao et al. 2017): scores of real speech to 1, of generated speech to 0.
+
+    ``real`` and ``fake`` hold one score ``(B, V)`` per sub-discriminator; their losses are summed (scalar).
+    """
+    return _total((1 - r.float()).square().mean() + f.float().square().mean() for r, f in zip(real, fake, strict=True))
 
 
 def generator_loss(fake: Sequence[Tensor]) -> Tensor:
-    """LSGAN loss of the generator, summed over sub-discriminators: generated to 1."""
-    return sum((1 - f.float()).square().mean() for f in fake)
+    """LSGAN loss of the generator: scores of generated speech to 1.
+
+    ``fake`` holds one score ``(B, V)`` per sub-discriminator; their losses are summed (scalar).
+    """
+    return _total((1 - f.float()).square().mean() for f in fake)
 
 
 def feature_matching_loss(real: Sequence[Sequence[Tensor]], fake: Sequence[Sequence[Tensor]]) -> Tensor:
-    """L1 between the layers' activations for real and generated speech, summed over layers (Kumar et al. 2019)."""
-    return sum(
+    """L1 between the layers' activations for real and generated speech, summed over layers (Kumar et al. 2019).
+
+    ``real`` and ``fake`` hold the activations ``(B, ...)`` by layer of each sub-discriminator; the result is a scalar.
+    """
+    return _total(
         F.l1_loss(f.float(), r.detach().float())
         for layers_real, layers_fake in zip(real, fake, strict=True)
         for r, f in zip(layers_real, layers_fake, strict=True)
     )
+
+
+def _total(losses: Iterable[Tensor]) -> Tensor:
+    """The sum of scalars, in their order."""
+    return reduce(torch.add, losses)

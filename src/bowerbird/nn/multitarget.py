@@ -1,8 +1,11 @@
 """Encoder, decoder and classifier of multi-target conversion on spectrograms (Chou, Yeh, Lee and Lee 2018).
 
-Convolutions with instance normalization (which takes each channel's mean and variance over time, and much of the voice
-with them), a bank of kernel sizes at the bottom, a bidirectional GRU at the top; the decoder adds the speaker before
-every layer. `nn.InstanceNorm1d` has no weights here, as published.
+Convolutions with instance normalization (which takes away each channel's mean and variance over time, and much of the
+speaker with them), a bank of kernel sizes at the bottom, a bidirectional GRU at the top; the decoder adds the speaker
+before every layer. `nn.InstanceNorm1d` has no weights here, as published.
+
+Letters: ``B`` batch, ``T`` frames, ``M`` bands of the spectrogram, ``C`` channels, ``L`` latent frames
+(T / 2^num_downsamplings, rounded up, eight at least), ``Z`` latent dimension, ``S`` speaker dimension, ``O`` outputs.
 """
 
 from __future__ import annotations
@@ -11,43 +14,50 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-CENTRE, SPREAD = -5.0, 2.0  # of log spectra of speech, roughly: networks see (x - CENTRE) / SPREAD
-
-
+LOG_MEAN, LOG_SCALE = -5.0, 2.0  # of log spectra of speech, roughly: networks read (x - LOG_MEAN) / LOG_SCALE
 SLOPE = 0.2  # of leaky ReLUs
 
 
 def convolution(inward: int, outward: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    """Reflection padding that keeps the length (its half with ``stride`` 2), convolution, leaky ReLU."""
+    """Reflection padding, convolution and leaky ReLU: ``(B, inward, T)`` to ``(B, outward, T / stride)``."""
     padding = nn.ReflectionPad1d((kernel // 2, (kernel - 1) // 2))
     return nn.Sequential(padding, nn.Conv1d(inward, outward, kernel, stride), nn.LeakyReLU(SLOPE))
 
 
 def normalization(channels: int, dropout: float) -> nn.Sequential:
-    """Instance normalization and dropout, the end of a block."""
+    """Instance normalization and dropout, the end of a block: ``(B, C, T)`` to the same shape."""
     return nn.Sequential(nn.InstanceNorm1d(channels), nn.Dropout(dropout))
 
 
-class Encoder(nn.Module):
-    """Spectrogram ``(batch, frames, bands)`` to content z ``(batch, frames / 2^halvings, latent)``."""
+class SpectrogramEncoder(nn.Module):
+    """Log spectrogram to content z, at a frame rate that is halved ``num_downsamplings`` times."""
 
     def __init__(
-        self, bands: int, channels: int, latent: int, bank: int, bank_channels: int, halvings: int, dropout: float
+        self,
+        bands: int,
+        channels: int,
+        latent: int,
+        conv_bank_size: int,
+        conv_bank_channels: int,
+        num_downsamplings: int,
+        dropout: float,
     ) -> None:
         super().__init__()
-        self.halvings = halvings
-        self.bank = nn.ModuleList(convolution(bands, bank_channels, kernel) for kernel in range(1, bank + 1))
-        self.inward = convolution(bands + bank * bank_channels, channels, 1)
+        self.num_downsamplings = num_downsamplings
+        kernels = range(1, conv_bank_size + 1)
+        self.bank = nn.ModuleList(convolution(bands, conv_bank_channels, kernel) for kernel in kernels)
+        self.inward = convolution(bands + conv_bank_size * conv_bank_channels, channels, 1)
         self.norm = normalization(channels, dropout)
-        self.first = nn.ModuleList(convolution(channels, channels, 5) for _ in range(halvings))
-        self.second = nn.ModuleList(convolution(channels, channels, 5, stride=2) for _ in range(halvings))
-        self.norms = nn.ModuleList(normalization(channels, dropout) for _ in range(halvings))
+        self.first = nn.ModuleList(convolution(channels, channels, 5) for _ in range(num_downsamplings))
+        self.second = nn.ModuleList(convolution(channels, channels, 5, stride=2) for _ in range(num_downsamplings))
+        self.norms = nn.ModuleList(normalization(channels, dropout) for _ in range(num_downsamplings))
         self.dense = nn.ModuleList(DenseBlock(channels, dropout) for _ in range(2))
         self.recurrent = nn.GRU(channels, channels // 4, batch_first=True, bidirectional=True)
         self.outward = nn.Linear(channels + 2 * (channels // 4), latent)
 
     def forward(self, spectrogram: Tensor) -> Tensor:
-        x = (self._whole(spectrogram.transpose(1, 2)) - CENTRE) / SPREAD  # (batch, bands, frames)
+        """Log spectrograms ``(B, T, M)`` to content ``(B, L, Z)``."""
+        x = (self._padded(spectrogram.transpose(1, 2)) - LOG_MEAN) / LOG_SCALE  # (B, M, T)
         x = torch.cat([x, *(layer(x) for layer in self.bank)], dim=1)
         x = self.norm(self.inward(x))
         for first, second, norm in zip(self.first, self.second, self.norms, strict=True):
@@ -57,15 +67,18 @@ class Encoder(nn.Module):
         x = x.transpose(1, 2)
         return self.outward(torch.cat([x, self.recurrent(x)[0]], dim=2))
 
-    def _whole(self, x: Tensor) -> Tensor:
-        """The last frame again, up to a whole number of latent frames, eight at least: norms need some to look at."""
-        unit = 2**self.halvings
+    def _padded(self, x: Tensor) -> Tensor:
+        """``(B, M, T)`` with its last frame repeated up to a whole number of latent frames.
+
+        There are eight of them at least, since instance normalization needs some frames for its statistics.
+        """
+        unit = 2**self.num_downsamplings
         missing = max(8 * unit, -(-x.shape[2] // unit) * unit) - x.shape[2]
         return F.pad(x, (0, missing), mode="replicate") if missing else x
 
 
 class DenseBlock(nn.Module):
-    """Two fully connected layers over channels, with a skip; the speaker, where there is one, is added before each."""
+    """Two fully connected layers over channels, with a skip; a speaker vector, if given, is added before each."""
 
     def __init__(self, channels: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -73,53 +86,56 @@ class DenseBlock(nn.Module):
         self.norm = normalization(channels, dropout)
 
     def forward(self, x: Tensor, speaker: Tensor | float = 0.0) -> Tensor:
-        """``x`` (batch, channels, frames), ``speaker`` (batch, channels, 1)."""
+        """Hidden states ``x (B, C, T)`` and ``speaker (B, C, 1)`` to the shape of ``x``."""
         y = x
         for layer in self.layers:
             y = layer(y + speaker)
         return self.norm(y) + x
 
 
-class Decoder(nn.Module):
-    """z and a speaker ``(batch, speaker_dim)`` to a spectrogram ``(batch, frames, bands)``."""
+class SpectrogramDecoder(nn.Module):
+    """Content z and a speaker vector to a log spectrogram."""
 
-    def __init__(self, bands: int, channels: int, latent: int, halvings: int, speaker_dim: int) -> None:
+    def __init__(self, bands: int, channels: int, latent: int, num_downsamplings: int, speaker_dim: int) -> None:
         super().__init__()
         self.inward = nn.Conv1d(latent, channels, 1)
-        self.wide = nn.ModuleList(convolution(channels, 2 * channels, 3) for _ in range(halvings))
-        self.narrow = nn.ModuleList(convolution(channels, channels, 3) for _ in range(halvings))
-        self.norms = nn.ModuleList(nn.InstanceNorm1d(channels) for _ in range(halvings))
+        self.wide = nn.ModuleList(convolution(channels, 2 * channels, 3) for _ in range(num_downsamplings))
+        self.narrow = nn.ModuleList(convolution(channels, channels, 3) for _ in range(num_downsamplings))
+        self.norms = nn.ModuleList(nn.InstanceNorm1d(channels) for _ in range(num_downsamplings))
         self.dense = nn.ModuleList(DenseBlock(channels) for _ in range(2))
         self.recurrent = nn.GRU(2 * channels, channels // 2, batch_first=True, bidirectional=True)
         self.outward = nn.Linear(2 * channels + 2 * (channels // 2), bands)
-        self.speakers = nn.ModuleList(nn.Linear(speaker_dim, channels) for _ in range(halvings + 3))
+        self.speakers = nn.ModuleList(nn.Linear(speaker_dim, channels) for _ in range(num_downsamplings + 3))
 
     def forward(self, content: Tensor, speaker: Tensor, frames: int) -> Tensor:
-        """``frames``: how many the spectrogram shall have; what the encoder added is cut off."""
-        *blocks, last = [layer(speaker)[:, :, None] for layer in self.speakers]  # (batch, channels, 1) each
-        x = self.inward(content.transpose(1, 2))  # (batch, channels, frames / 2^halvings)
+        """Content ``(B, L, Z)`` and speaker vectors ``(B, S)`` to log spectrograms ``(B, T, M)``.
+
+        ``frames`` is T; what the encoder added to it is cut off.
+        """
+        *blocks, last = [layer(speaker)[:, :, None] for layer in self.speakers]  # (B, C, 1) each
+        x = self.inward(content.transpose(1, 2))  # (B, C, L)
         upward = zip(self.wide, self.narrow, self.norms, strict=True)
-        for (wide, narrow, norm), voice in zip(upward, blocks, strict=False):
-            y = interleave(wide(x + voice))
-            x = norm(narrow(y + voice)) + x.repeat_interleave(2, dim=2)  # twice as many frames
-        for block, voice in zip(self.dense, blocks[-2:], strict=True):
-            x = block(x, voice)
+        for (wide, narrow, norm), added in zip(upward, blocks, strict=False):
+            y = interleave(wide(x + added))
+            x = norm(narrow(y + added)) + x.repeat_interleave(2, dim=2)  # twice as many frames
+        for block, added in zip(self.dense, blocks[-2:], strict=True):
+            x = block(x, added)
         x = torch.cat([x, last.expand(-1, -1, x.shape[2])], dim=1).transpose(1, 2)
         x = self.outward(torch.cat([x, self.recurrent(x)[0]], dim=2))
-        return x[:, :frames] * SPREAD + CENTRE
+        return x[:, :frames] * LOG_SCALE + LOG_MEAN
 
 
 def interleave(x: Tensor) -> Tensor:
-    """Pixel shuffle in time: ``(batch, 2 c, frames)`` to ``(batch, c, 2 frames)``."""
+    """Pixel shuffle in time: ``(B, 2 C, T)`` to ``(B, C, 2 T)``."""
     batch, channels, frames = x.shape
     return x.view(batch, channels // 2, 2, frames).transpose(2, 3).reshape(batch, channels // 2, 2 * frames)
 
 
-class Classifier(nn.Module):
-    """Who is heard in ``(batch, frames, bands)``: ``(batch, outputs)``, of scores or of an embedding.
+class SpectrogramClassifier(nn.Module):
+    """Speaker classifier of log spectrograms: scores of speakers, or an embedding.
 
-    Four convolutional blocks, a mean over time, a linear layer. No instance normalization at the input's level: it would
-    take away what this network has to hear (the published one judges a latent, this one judges spectrograms).
+    Four convolutional blocks, mean and deviation over time, a linear layer. It has no instance normalization, which
+    would take away the speaker (the published classifier reads a latent, this one reads spectrograms).
     """
 
     def __init__(self, bands: int, channels: int, outputs: int, dropout: float) -> None:
@@ -132,8 +148,9 @@ class Classifier(nn.Module):
         self.outward = nn.Linear(2 * channels, outputs)
 
     def forward(self, spectrogram: Tensor) -> Tensor:
-        x = self.inward((spectrogram.transpose(1, 2) - CENTRE) / SPREAD)
+        """Log spectrograms ``(B, T, M)`` to scores or embeddings ``(B, O)``."""
+        x = self.inward((spectrogram.transpose(1, 2) - LOG_MEAN) / LOG_SCALE)
         for block in self.blocks:
             x = F.avg_pool1d(block(x) + x, 2)
-        spread = (x.var(dim=2, unbiased=False) + 1e-5).sqrt()
-        return self.outward(torch.cat([x.mean(dim=2), spread], dim=1))
+        deviation = (x.var(dim=2, unbiased=False) + 1e-5).sqrt()
+        return self.outward(torch.cat([x.mean(dim=2), deviation], dim=1))

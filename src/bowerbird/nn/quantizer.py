@@ -1,4 +1,7 @@
-"""A frozen codebook as a layer."""
+"""A frozen codebook as a layer.
+
+Letters: ``K`` codes, ``D`` feature dimension; features are ``(..., D)`` of any leading dimensions.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,19 @@ class Quantizer(nn.Module):
     """Nearest centroid of each frame; nothing in it is trained, and no gradient passes.
 
     ``assignment`` "cosine" compares directions and returns the centroid as it is, not normalized; "euclidean" compares
-    places. Of equally near centroids the lowest wins.
+    distances. Of equally near centroids the one of lowest index is taken.
     """
+
+    centroids: Tensor  # (K, D)
 
     def __init__(self, centroids: Tensor, assignment: str = "cosine") -> None:
         super().__init__()
         self.assignment = assignment
-        self.register_buffer("centroids", centroids.float())  # (K, dim)
+        self.register_buffer("centroids", centroids.float())
 
     @torch.no_grad()
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """``(..., dim)`` to centroids ``(..., dim)`` and codes ``(...)`` int64."""
+        """Features ``(..., D)`` to centroids ``(..., D)`` and codes ``(...)`` int64."""
         with torch.autocast(features.device.type, enabled=False):
             frames = features.float()
             if self.assignment == "cosine":

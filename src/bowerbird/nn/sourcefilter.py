@@ -1,8 +1,11 @@
 """A source-filter generator: a network has little left to learn where signal processing does the rest.
 
-The idea is DDSP's (Engel et al. 2020) with a vocoder's classic parts: a network reads pitch, voicing and two smooth
-spectral envelopes off each frame of features; a pulse train of that pitch and white noise go through minimum-phase
+The idea is DDSP's (Engel et al. 2020) with a vocoder's classic parts: a network predicts pitch, voicing and two smooth
+spectral envelopes from each frame of features; a pulse train of that pitch and white noise go through minimum-phase
 filters of those envelopes. Harmonics and their phases come from the source, so they need not be learned.
+
+Letters: ``B`` batch, ``T`` frames, ``N`` samples (320 T), ``D`` feature dimension, ``bins`` frequencies of a filter
+(513).
 """
 
 from __future__ import annotations
@@ -15,48 +18,53 @@ import torchaudio
 from torch import Tensor, nn
 
 from bowerbird.audio import HOP, SAMPLE_RATE
-from bowerbird.nn.vocos import KERNEL, ConvNextBlock, initialise
+from bowerbird.nn.vocos import KERNEL, ConvNextBlock, initialize, overlap_add
 
 LOWEST_HZ, HIGHEST_HZ, PITCHES = 55.0, 450.0, 96  # pitch classes, equally spaced in log frequency
-
-
+OCTAVES = float(torch.tensor(HIGHEST_HZ / LOWEST_HZ).log2())
 BANDS = 80  # mel-spaced values of an envelope
-
-
 FILTER_HOP, FILTER_FFT = 160, 1024  # samples: filters change every 10 ms; windows of four hops
 
 
 @dataclass(frozen=True)
 class Controls:
-    """What a frame of features says about its sound; all ``(batch, frames, ...)``."""
+    """The controls of source and filters that `SourceFilter` predicts for each frame."""
 
-    pitch_logits: Tensor  # (..., PITCHES)
-    voicing_logit: Tensor  # (...)
-    harmonic: Tensor  # (..., BANDS) log magnitude of the filter of the pulse train
-    noise: Tensor  # (..., BANDS) log magnitude of the filter of the noise
+    pitch_logits: Tensor  # (B, T, PITCHES)
+    voicing_logit: Tensor  # (B, T)
+    harmonic: Tensor  # (B, T, BANDS) log magnitude of the filter of the pulse train
+    noise: Tensor  # (B, T, BANDS) log magnitude of the filter of the noise
 
     @classmethod
     def of(cls, encoded: Tensor) -> Controls:
-        """What `SourceFilter.encode` gave, by name; envelopes start at the level of speech."""
+        """The result ``(B, T, PITCHES + 1 + 2 BANDS)`` of `SourceFilter.encode`, by name.
+
+        Envelopes of zeros are at the level of speech.
+        """
         pitch, voicing, harmonic, noise = encoded.split([PITCHES, 1, BANDS, BANDS], dim=-1)
         return cls(pitch, voicing.squeeze(-1), 4 * harmonic - 3, 4 * noise - 4)
 
     @property
     def pitch(self) -> Tensor:
-        """Hz ``(batch, frames)``: the mean of the classes around the most likely one."""
+        """Pitch in Hz ``(B, T)``: the mean of the classes around the most likely one."""
         best = self.pitch_logits.argmax(-1, keepdim=True)
         near = (torch.arange(PITCHES, device=best.device) - best).abs() <= 3
         weights = self.pitch_logits.masked_fill(~near, -torch.inf).softmax(-1)
-        return _hz((weights * torch.arange(PITCHES, device=best.device)).sum(-1))
+        place = (weights * torch.arange(PITCHES, device=best.device)).sum(-1)
+        return LOWEST_HZ * 2 ** (place * OCTAVES / (PITCHES - 1))
 
     @property
     def voiced(self) -> Tensor:
-        """1.0 where voiced, else 0.0."""
+        """Voicing ``(B, T)``: 1.0 where voiced, else 0.0."""
         return (self.voicing_logit > 0).float()
 
 
 class SourceFilter(nn.Module):
-    """Features ``(batch, frames, input_dim)`` to waveform ``(batch, frames * 320)``."""
+    """Features to waveforms: a network that predicts `Controls`, and a synthesizer without weights."""
+
+    spread: Tensor  # (BANDS, bins): interpolates an envelope over all frequencies
+    window: Tensor  # (4 FILTER_HOP,)
+    fold: Tensor  # (FILTER_FFT,): weights of a cepstrum
 
     def __init__(self, input_dim: int, dim: int = 256, hidden: int = 768, blocks: int = 6) -> None:
         super().__init__()
@@ -65,9 +73,9 @@ class SourceFilter(nn.Module):
         self.blocks = nn.Sequential(*(ConvNextBlock(dim, hidden, 1 / blocks) for _ in range(blocks)))
         self.norm_post = nn.LayerNorm(dim, eps=1.0e-6)
         self.head = nn.Linear(dim, PITCHES + 1 + 2 * BANDS)
-        self.apply(initialise)
+        self.apply(initialize)
         bank = torchaudio.functional.melscale_fbanks(FILTER_FFT // 2 + 1, 0.0, SAMPLE_RATE / 2, BANDS, SAMPLE_RATE)
-        self.register_buffer("spread", _interpolation(bank), persistent=False)  # (BANDS, bins)
+        self.register_buffer("spread", _interpolation(bank), persistent=False)
         self.register_buffer("window", torch.hann_window(4 * FILTER_HOP), persistent=False)
         fold = torch.zeros(FILTER_FFT)
         fold[0], fold[1 : FILTER_FFT // 2], fold[FILTER_FFT // 2] = 1, 2, 1
@@ -79,56 +87,54 @@ class SourceFilter(nn.Module):
         return (1 + len(self.blocks)) * (KERNEL // 2) + 1
 
     def encode(self, features: Tensor) -> Tensor:
-        """All that is read off the features, ``(batch, frames, PITCHES + 1 + 2 BANDS)``."""
+        """Features ``(B, T, D)`` to all that `Controls.of` names, ``(B, T, PITCHES + 1 + 2 BANDS)``."""
         x = self.conv_pre(features.transpose(1, 2)).transpose(1, 2)
         return self.head(self.norm_post(self.blocks(self.norm_pre(x)))).float()
 
     def render(self, controls: Controls, pitch: Tensor | None = None, voiced: Tensor | None = None) -> Tensor:
-        """The waveform of ``controls``; ``pitch`` (Hz) and ``voiced`` ``(batch, frames)`` may be given instead.
+        """The waveforms ``(B, N)`` of ``controls``.
 
-        The noise is the same at every call in evaluation, and random in training.
+        ``pitch (B, T)`` in Hz and ``voiced (B, T)`` replace those of the controls. The noise is the same at every call
+        in evaluation, and random in training.
         """
         with torch.autocast(controls.harmonic.device.type, enabled=False):
             pulses = pulse_train(
                 controls.pitch if pitch is None else pitch, controls.voiced if voiced is None else voiced
             )
             generator = None if self.training else torch.Generator(pulses.device).manual_seed(0)
-            # one row of noise for all: what a crop hears must not depend on its place in the batch
+            # one row of noise for all: the noise of a crop must not depend on its place in the batch
             noise = torch.randn(pulses.shape[-1], generator=generator, device=pulses.device).expand_as(pulses)
-            return self._filter(pulses, controls.harmonic) + self._filter(noise, controls.noise)
+            return self.filter_source(pulses, controls.harmonic) + self.filter_source(noise, controls.noise)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Features ``(B, T, D)`` to waveforms ``(B, N)`` of ``N = 320 T`` samples."""
         return self.render(Controls.of(self.encode(features)))
 
-    def _filter(self, source: Tensor, bands: Tensor) -> Tensor:
-        """``(batch, samples)`` through filters of log magnitudes ``(batch, frames, BANDS)``, overlap-added."""
-        bands = F.interpolate(bands.transpose(1, 2), scale_factor=HOP / FILTER_HOP, mode="linear").transpose(1, 2)
-        response = self._minimum_phase(bands @ self.spread)  # (batch, 2 frames, bins)
+    def filter_source(self, source: Tensor, envelope: Tensor) -> Tensor:
+        """A source ``(B, N)`` through minimum-phase filters, overlap-added: ``(B, N)``.
+
+        ``envelope (B, T, BANDS)`` holds the filters' log magnitudes.
+        """
+        envelope = F.interpolate(envelope.transpose(1, 2), scale_factor=HOP / FILTER_HOP, mode="linear").transpose(1, 2)
+        response = self.minimum_phase(envelope @ self.spread)  # (B, 2 T, bins)
         edge = FILTER_HOP * 3 // 2
         windows = F.pad(source, (edge, edge)).unfold(-1, 4 * FILTER_HOP, FILTER_HOP) * self.window
         filtered = torch.fft.irfft(torch.fft.rfft(windows, FILTER_FFT) * response, FILTER_FFT)
         padded = F.pad(filtered, (0, -FILTER_FFT % FILTER_HOP))
         count, samples = windows.shape[1], slice(edge, edge + source.shape[-1])
         # a sample lies in four windows that add up to 2, and in fewer at both ends
-        weight = _overlap_add(self.window.expand(1, count, -1))[:, samples]
-        return _overlap_add(padded)[:, samples] / weight
+        weight = overlap_add(self.window.expand(1, count, -1), FILTER_HOP)[:, samples]
+        return overlap_add(padded, FILTER_HOP)[:, samples] / weight
 
-    def _minimum_phase(self, log_magnitude: Tensor) -> Tensor:
-        """The minimum-phase response ``(..., bins)`` of a log magnitude, by folding its cepstrum."""
+    def minimum_phase(self, log_magnitude: Tensor) -> Tensor:
+        """The complex response ``(..., bins)`` of ``log_magnitude (..., bins)``, by folding its cepstrum."""
         cepstrum = torch.fft.irfft(log_magnitude, FILTER_FFT)
         folded = torch.fft.rfft(cepstrum * self.fold)
         return torch.polar(folded.real.clamp_max(8.0).exp(), folded.imag)
 
 
-def _overlap_add(windows: Tensor) -> Tensor:
-    """``(batch, count, parts * hop)`` to ``(batch, (count + parts - 1) * hop)``."""
-    pieces = windows.unflatten(-1, (-1, FILTER_HOP))
-    parts = pieces.shape[2]
-    return sum(F.pad(pieces[:, :, i], (0, 0, i, parts - 1 - i)) for i in range(parts)).flatten(1)
-
-
 def pulse_train(pitch: Tensor, voiced: Tensor) -> Tensor:
-    """A band-limited pulse train of unit power where voiced: Hz and 0/1 ``(batch, frames)`` to ``(batch, samples)``.
+    """A band-limited pulse train ``(B, N)`` of ``pitch (B, T)`` in Hz, of unit power where ``voiced (B, T)`` is 1.
 
     Pulses are sums of all harmonics up to the Nyquist frequency, in closed form (Dirichlet kernel).
     """
@@ -146,7 +152,7 @@ def pulse_train(pitch: Tensor, voiced: Tensor) -> Tensor:
 
 @torch.no_grad()
 def track_pitch(wave: Tensor) -> tuple[Tensor, Tensor]:
-    """Pitch in Hz and voicing (0/1) of each 20 ms frame of ``(batch, samples)``, both ``(batch, samples // 320)``.
+    """Pitch in Hz ``(B, T)`` and voicing 0 or 1 ``(B, T)`` of each 20 ms frame of waves ``(B, N)``; ``T = N // 320``.
 
     Normalized cross-correlation of the low-passed wave with a small cost of long periods, then a median over 5 frames.
     """
@@ -155,7 +161,7 @@ def track_pitch(wave: Tensor) -> tuple[Tensor, Tensor]:
     spectrum = torch.fft.rfft(wave)
     hz = torch.fft.rfftfreq(wave.shape[-1], 1 / SAMPLE_RATE, device=wave.device)
     low = torch.fft.irfft(spectrum * (hz < 1000), wave.shape[-1])
-    frames = F.pad(low, (edge, edge)).unfold(-1, size, HOP)  # (batch, frames, size)
+    frames = F.pad(low, (edge, edge)).unfold(-1, size, HOP)  # (B, T, size)
     frames = frames - frames.mean(-1, keepdim=True)
     stay = size - longest  # samples compared at every lag
     still = torch.fft.rfft(frames[..., :stay], 2 * size)
@@ -176,7 +182,7 @@ def track_pitch(wave: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _peak(correlation: Tensor, lag: Tensor) -> Tensor:
-    """The lag of the parabola through a peak and its two neighbours."""
+    """The lag ``(B, T)`` of the parabola through a peak of ``correlation (B, T, lags)`` and its two neighbors."""
     inner = lag.clamp(1, correlation.shape[-1] - 2)
     left, middle, right = (correlation.gather(-1, (inner + d).unsqueeze(-1)).squeeze(-1) for d in (-1, 0, 1))
     curvature = left - 2 * middle + right
@@ -185,28 +191,28 @@ def _peak(correlation: Tensor, lag: Tensor) -> Tensor:
 
 
 def _median(values: Tensor) -> Tensor:
+    """The median of ``(B, T)`` over 5 frames around each."""
     return F.pad(values.unsqueeze(1), (2, 2), mode="replicate").squeeze(1).unfold(-1, 5, 1).median(-1).values
 
 
 def pitch_loss(controls: Controls, pitch: Tensor, voiced: Tensor) -> Tensor:
-    """Cross-entropy of the pitch class in voiced frames (labels a class wide) plus that of voicing."""
+    """Cross-entropy of the pitch class in voiced frames plus that of voicing (scalar).
+
+    ``pitch (B, T)`` in Hz and ``voiced (B, T)`` 0 or 1 are the targets; a target pitch is spread over neighboring
+    classes with a standard deviation of one class.
+    """
     classes = torch.arange(PITCHES, device=pitch.device)
-    place = (PITCHES - 1) * (pitch / LOWEST_HZ).log2() / _octaves()
+    place = (PITCHES - 1) * (pitch / LOWEST_HZ).log2() / OCTAVES
     labels = (-0.5 * (classes - place.unsqueeze(-1)).square()).softmax(-1)
     entropy = -(labels * controls.pitch_logits.log_softmax(-1)).sum(-1)
     return (entropy * voiced).mean() + F.binary_cross_entropy_with_logits(controls.voicing_logit, voiced)
 
 
-def _hz(place: Tensor) -> Tensor:
-    return LOWEST_HZ * 2 ** (place * _octaves() / (PITCHES - 1))
-
-
-def _octaves() -> float:
-    return float(torch.tensor(HIGHEST_HZ / LOWEST_HZ).log2())
-
-
 def _interpolation(bank: Tensor) -> Tensor:
-    """Weights ``(BANDS, bins)`` that spread values at the centres of mel bands over all bins; they sum to 1 in each."""
+    """Weights ``(BANDS, bins)`` that spread values at the centers of mel bands ``bank (bins, BANDS)`` over all bins.
+
+    They sum to 1 in each bin.
+    """
     total = bank.sum(1, keepdim=True)
     weights = torch.where(total > 1.0e-3, bank / total.clamp_min(1.0e-3), torch.zeros_like(bank))
     empty = (weights.sum(1) == 0).nonzero()[:, 0]
