@@ -1,4 +1,4 @@
-"""Phonetic features and voice prints as variants of `features`: what they hold, and recognizers of transformers."""
+"""Phonetic features and speaker embeddings as variants of `features`: what they hold, and recognizers of transformers."""
 
 from __future__ import annotations
 
@@ -20,27 +20,29 @@ def wave(seconds: float = 1.5) -> torch.Tensor:
     return 0.05 * torch.randn(int(16_000 * seconds), generator=torch.Generator().manual_seed(0))
 
 
-def extractor(encoder: str, **options: Any) -> Any:
-    return open_extractor(FeaturesConfig(encoder=encoder, **{"layer": 0, **options}), key="features.x")
+def extractor(encoder: str | Path, **options: Any) -> Any:
+    return open_extractor(FeaturesConfig(encoder=str(encoder), **{"layer": 0, **options}), key="features.x")
 
 
 def test_phone_posteriors_are_those_of_the_phonetic_encoder() -> None:
-    phones = extractor("phonetic:bundled:nano-phones")
+    phones = extractor("bundled:nano-phones", kind="phonetic")
     found = phones.extract(wave())
     assert found.shape == (74, 40) == (phones.num_frames(24_000), phones.dim)
     torch.testing.assert_close(found, PhoneticEncoder().posteriors(wave()), atol=1e-3, rtol=0)  # float16
     torch.testing.assert_close(found.sum(1), torch.ones(74), atol=5e-3, rtol=0)
     encoder = extractor("bundled:nano-encoder", layer=3)
-    assert phones.weights != encoder.weights  # of the head and of the encoder below it
+    assert (
+        phones.checkpoint.weights_sha256 != encoder.checkpoint.weights_sha256
+    )  # of the head and of the encoder below it
 
 
-def test_a_voice_print_is_one_row_of_the_first_seconds() -> None:
-    voice = extractor("voice-print:ge2e", max_window_s=3.0)
+def test_a_speaker_embedding_is_one_row_of_the_first_seconds() -> None:
+    voice = extractor("ge2e", kind="speaker", max_window_s=3.0)
     (row,) = voice.extract_batch([wave(5.0)], ["u"])
     assert row.shape == (1, 256) == (1, voice.dim) and row.dtype == np.float16
     np.testing.assert_allclose(row, load_speaker_encoder("resemblyzer").embed([wave(5.0)[:48_000]]), atol=1e-3)
     assert voice.identity_params()["weights_sha256"] == load_speaker_encoder("resemblyzer").identity.weights_sha256
-    with pytest.raises(BowerbirdError, match="u: a wave without samples has no voice"):
+    with pytest.raises(BowerbirdError, match="u: a wave without samples cannot be embedded"):
         voice.extract_batch([torch.zeros(0)], ["u"])
 
 
@@ -79,7 +81,7 @@ def recognizers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def test_posteriors_of_a_ctc_model(recognizers: dict[str, Path]) -> None:
-    phones = extractor(f"phonetic:{recognizers['ctc']}")
+    phones = extractor(recognizers["ctc"], kind="phonetic")
     found = phones.extract(wave())
     model = Wav2Vec2ForCTC.from_pretrained(recognizers["ctc"]).eval()
     with torch.no_grad():
@@ -89,7 +91,7 @@ def test_posteriors_of_a_ctc_model(recognizers: dict[str, Path]) -> None:
 
 
 def test_hidden_states_of_whispers_encoder(recognizers: dict[str, Path]) -> None:
-    middle, last = (extractor(f"phonetic:{recognizers['whisper']}", layer=layer).extract(wave()) for layer in (1, 2))
+    middle, last = (extractor(recognizers["whisper"], kind="phonetic", layer=layer).extract(wave()) for layer in (1, 2))
     assert middle.shape == last.shape == (74, 16)
     assert not torch.allclose(middle, last, atol=1e-2)
     model = WhisperModel.from_pretrained(recognizers["whisper"]).eval()
@@ -105,14 +107,14 @@ def test_hidden_states_of_whispers_encoder(recognizers: dict[str, Path]) -> None
     ("name", "options", "message"),
     [
         ("whisper", {"layer": 3}, "Whisper has layers 0 to 2"),
-        ("whisper", {"layer": 1, "max_window_s": 40.0}, "hears 30 s at most"),
+        ("whisper", {"layer": 1, "max_window_s": 40.0}, "reads 30 s at most"),
     ],
 )
 def test_what_a_recognizer_does_not_have(recognizers: dict[str, Path], name: str, options: dict, message: str) -> None:
     with pytest.raises(BowerbirdError, match=message):
-        extractor(f"phonetic:{recognizers[name]}", **options)
+        extractor(recognizers[name], kind="phonetic", **options)
 
 
 def test_a_folder_without_a_recognizer(tmp_path: Path) -> None:
-    with pytest.raises(BowerbirdError, match="no such directory"):
-        extractor(f"phonetic:{tmp_path / 'none'}")
+    with pytest.raises(BowerbirdError, match=r"^features\.x\.encoder: .*none: no such folder; give a folder with"):
+        extractor(tmp_path / "none", kind="phonetic")

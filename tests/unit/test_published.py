@@ -10,19 +10,24 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hub_cache import use_cache
+from published_fixture import BASE, LARGE, SECOND, published_config, random_tensors, shapes, write_published
 from torch import Tensor
 
+from bowerbird.artifacts.identity import input_digests
+from bowerbird.artifacts.models import model_files
+from bowerbird.config.base import ModelReference
 from bowerbird.config.loading import parse_config
 from bowerbird.config.sections.features import FeaturesConfig
+from bowerbird.encoders.checkpoint import model_folder
 from bowerbird.encoders.extractors import FeatureExtractor
 from bowerbird.encoders.spectral import SPECTRA, frame_rate, load_spectral
 from bowerbird.errors import BowerbirdError
 from bowerbird.nn.bigvgan import AntiAliased, BigVgan
 from bowerbird.nn.mel import LogMel
-from bowerbird.stages.conversion.trials import model_inputs, parse_models
-from bowerbird.systems.vocoder.pretrained import load_bigvgan, locate
+from bowerbird.stages.conversion.trials import parse_models
+from bowerbird.systems.vocoder.pretrained import load_bigvgan
 from bowerbird.systems.vocoder.synthesis import load_vocoder
-from published_fixture import BASE, LARGE, SECOND, published_config, random_tensors, shapes, write_published
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -149,12 +154,12 @@ def test_nothing_is_unpickled_and_mistakes_are_named(tmp_path: Path, capsys: pyt
 
 
 def test_a_repository_that_cannot_be_had_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(BowerbirdError, match=r"published: nvidia/nothing: no such folder here.*bigvgan_generator.pt"):
-        locate("hub:nvidia/nothing@0123")
-    assert locate(str(tmp_path)) == tmp_path
+    use_cache(tmp_path, monkeypatch)
+    with pytest.raises(
+        BowerbirdError, match=r"^--models: v: nvidia/nothing: no such folder here.*bigvgan_generator.pt$"
+    ):
+        model_folder("hub:nvidia/nothing@0123", "--models: v")
+    assert model_folder(str(tmp_path), "--models: v") == tmp_path
 
 
 def test_their_mel_is_as_their_config_says() -> None:
@@ -183,7 +188,7 @@ def test_features_at_24_khz_have_their_rate_and_nothing_above_8_khz() -> None:
     assert above.sum() > 5 and float(found[50:150, above].mean()) < float(found[50:150, ~above].mean()) - 2
     assert frame_rate(extractor.identity_params()) == 93.75
     plain = FeatureExtractor(FeaturesConfig(encoder="log-mel", layer=0))
-    assert frame_rate(plain.identity_params()) == 50 and load_spectral("log-mel").windowed
+    assert frame_rate(plain.identity_params()) == 50 and load_spectral("log-mel").is_windowed
     assert extractor.extract(torch.zeros(100)).shape == (1, 100)
 
 
@@ -197,9 +202,10 @@ def test_the_vocoder_gives_16_khz_in_chunks_or_whole(tmp_path: Path) -> None:
     assert np.allclose(whole, vocoder.vocode(mels, chunk_frames=50), atol=1e-5)
     with pytest.raises(BowerbirdError, match=r"features of shape \(9, 80\)"):
         vocoder.vocode(noise(9, 80))
-    before = model_inputs(parse_models([f"vocoder={folder}"]))
+    named = parse_models([f"vocoder={folder}"])
+    before = input_digests({role: model_files(path) for role, path in named.items()})
     write_published(folder, tensors=random_tensors(published_config(), seed=1))
-    assert model_inputs(parse_models([f"vocoder={folder}"])) != before
+    assert input_digests({role: model_files(path) for role, path in named.items()}) != before
 
 
 def test_only_takin_may_name_published_weights() -> None:
@@ -210,9 +216,11 @@ def test_only_takin_may_name_published_weights() -> None:
             "mel-24k": {"encoder": "log-mel-24k", "layer": 0},
         }
     }
-    published = {"system": "vocoder", "features": "mel-24k", "published": "nvidia/bigvgan_24khz_100band"}
-    takin = {"system": "takin", "mels": "mel-24k", "phones": "", "voices": "", "vocoder": "p"}
+    published = {"system": "vocoder", "features": "mel-24k", "pretrained": "nvidia/bigvgan_24khz_100band"}
+    takin = {"system": "takin", "mels": "mel-24k", "phones": "", "speaker_embeddings": "", "vocoder": "p"}
     config = parse_config(study | {"experiments": {"p": published, "t": takin}})
-    assert config.experiments["p"].stages == () and "vocoder" in config.experiments["p"].converts_with
+    assert config.experiments["p"].stages == ()
+    assert config.experiments["p"].model("vocoder") == ModelReference("hub", "nvidia/bigvgan_24khz_100band")
+    assert "vocoder" in config.experiments["p"].conversion_inputs()
     with pytest.raises(BowerbirdError, match=r"experiments.k.vocoder: 'p' is a published BigVGAN"):
         parse_config(study | {"experiments": {"p": published, "k": {"system": "knnvc", "vocoder": "p"}}})

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hub_cache import add_to_cache, use_cache
+from onnx_files import write_embedder, write_opinion
 
 from bowerbird.artifacts.files import file_sha256
-from bowerbird.encoders.speaker import load_verifier
-from bowerbird.encoders.verifiers import is_exported, is_xvector
+from bowerbird.encoders.verifiers import ExportedVerifier, XVectorVerifier, load_verifier
 from bowerbird.errors import BowerbirdError
-from bowerbird.metrics.opinion import OpinionJudge
-from onnx_files import write_embedder, write_opinion
+from bowerbird.metrics.opinion import OpinionScorer
 
 WAVE = np.sin(np.arange(16000) / 9).astype(np.float32) * 0.5
 
@@ -41,9 +41,9 @@ def xvector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_wavlm_xvector_folder_judges(xvector: Path) -> None:
-    assert is_xvector(str(xvector)) and not is_exported(str(xvector))
+def test_a_wavlm_xvector_folder_embeds(xvector: Path) -> None:
     verifier = load_verifier(str(xvector))
+    assert isinstance(verifier, XVectorVerifier)
     embeddings = verifier.embed([WAVE, WAVE[:8000], WAVE])
     assert embeddings.shape == (3, 10)
     assert np.linalg.norm(embeddings, axis=1) == pytest.approx(1.0, abs=1e-5)
@@ -83,19 +83,19 @@ def test_the_published_kind_of_weights_is_read_as_well(xvector: Path, tmp_path: 
     trap = tmp_path / "trap"
     shutil.copytree(folder, trap)
     torch.save({"tdnn.0.kernel.weight": Trap()}, trap / "pytorch_model.bin")
-    with pytest.raises(BowerbirdError, match="not a WavLM x-vector model"):
+    with pytest.raises(BowerbirdError, match=r"^evaluation\.verifier: trap: .*pytorch_model\.bin cannot be loaded"):
         load_verifier(str(trap))
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_hub_id_of_an_xvector_model_is_known_by_its_cached_configuration(
-    xvector: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_hub_id_of_an_xvector_model_is_known_by_its_configuration(
+    xvector: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import huggingface_hub
-
-    cached = {"somebody/wavlm-sv": str(xvector / "config.json")}
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda spec, _: cached.get(spec))
-    assert is_xvector("somebody/wavlm-sv") and not is_xvector("somebody/else")
+    add_to_cache(use_cache(tmp_path, monkeypatch), "somebody/wavlm-sv", xvector)
+    verifier, local = load_verifier("somebody/wavlm-sv"), load_verifier(str(xvector))
+    assert isinstance(verifier, XVectorVerifier) and verifier.describe() == local.describe()
+    with pytest.raises(BowerbirdError, match=r"^evaluation\.verifier: somebody/else: .*embedding_model\.safetensors"):
+        load_verifier("somebody/else")  # nothing says that it is one: taken for ECAPA-TDNN
 
 
 def test_a_wave_shorter_than_its_layers_reach_is_repeated(xvector: Path) -> None:
@@ -105,9 +105,10 @@ def test_a_wave_shorter_than_its_layers_reach_is_repeated(xvector: Path) -> None
         verifier.embed([WAVE[:0]])
 
 
-def test_an_exported_verifier_judges(tmp_path: Path) -> None:
+def test_an_exported_verifier_embeds(tmp_path: Path) -> None:
     folder = write_embedder(tmp_path / "redimnet")
     verifier = load_verifier(str(folder))
+    assert isinstance(verifier, ExportedVerifier)
     expected = np.array([WAVE.max(), WAVE.min(), WAVE.mean()])
     assert verifier.embed([WAVE])[0] == pytest.approx(expected / np.linalg.norm(expected), abs=1e-5)
     assert verifier.describe().model == "exported redimnet"
@@ -115,17 +116,17 @@ def test_an_exported_verifier_judges(tmp_path: Path) -> None:
 
 
 def test_an_exported_opinion_is_the_files_own(tmp_path: Path) -> None:
-    judge = OpinionJudge("utmos", str(write_opinion(tmp_path / "utmos22")))
-    assert judge.score(WAVE) == {"utmos": pytest.approx(float(np.abs(WAVE).mean()), rel=1e-5)}
-    assert judge.model == "utmos utmos22"
-    vector = OpinionJudge("nisqa", str(write_embedder(tmp_path / "vector")))
+    scorer = OpinionScorer("utmos", str(write_opinion(tmp_path / "utmos22")))
+    assert scorer.score(WAVE) == {"utmos": pytest.approx(float(np.abs(WAVE).mean()), rel=1e-5)}
+    assert scorer.identity.model == "utmos utmos22"
+    vector = OpinionScorer("nisqa", str(write_embedder(tmp_path / "vector")))
     with pytest.raises(ValueError, match="gives 3 values"):
         vector.score(WAVE)
 
 
 def test_what_cannot_be_run_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BowerbirdError, match=r"evaluation\.opinions\.utmos: .*has no model\.onnx, utmos22_strong"):
-        OpinionJudge("utmos", str(tmp_path))
+    with pytest.raises(BowerbirdError, match=r"evaluation\.opinions\.utmos: .*looked for model\.onnx, utmos22_strong"):
+        OpinionScorer("utmos", str(tmp_path))
     (tmp_path / "model.onnx").write_bytes(b"nothing of the kind")
     with pytest.raises(BowerbirdError, match=r"evaluation\.verifier: .*not a model that can be run"):
         load_verifier(str(tmp_path))

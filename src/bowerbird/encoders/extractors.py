@@ -1,13 +1,9 @@
-"""WavLM, HuBERT and wav2vec 2.0 through `transformers`: any layer, and never a layer more than that.
+"""Extractors: a variant of `features` as an object that makes features of waves.
 
-Three traps are closed here. Layers above the wanted one are not loaded, let alone run. Padding never changes features:
-front ends with group normalization (base models) see one utterance at a time, the others are exact under padding, and
-padded frames are zeroed before the positional convolution and masked in attention. And weights are never random: what
-cannot be loaded is an error, and the log names the file that ran with its SHA-256.
+Every kind of encoder is used alike: `FeatureExtractor` for self-supervised, spectral and phonetic ones, which give frames,
+`SpeakerEmbeddingExtractor` for speaker encoders, which give one row per utterance; `open_extractor` chooses.
 
-A layer's output is the output of that transformer layer. Large models normalize once more after their last layer; that
-belongs to no layer and is left out (as in the WavLM authors' ``extract_features`` and in ``hidden_states`` of
-transformers 5; transformers 4 applied it to the last entry only).
+Shapes: ``N`` samples, ``T`` frames, ``D`` feature dimension, ``P`` phones.
 """
 
 from __future__ import annotations
@@ -25,13 +21,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bowerbird.audio import SAMPLE_RATE
-from bowerbird.config.sections.features import FeaturesConfig
-from bowerbird.encoders.checkpoint import Checkpoint, find_checkpoint
+from bowerbird.config.sections.features import GE2E, FeaturesConfig
+from bowerbird.encoders.checkpoint import TRANSFORMERS, Checkpoint, find_checkpoint
 from bowerbird.encoders.phone_head import PhoneHead
-from bowerbird.encoders.phonetic import PhoneticModel, load_phonetic
+from bowerbird.encoders.phonetic import PhoneticModel, find_phonetic, load_phonetic
 from bowerbird.encoders.selfsupervised import SelfSupervisedEncoder, load_encoder
 from bowerbird.encoders.speaker import load_speaker_encoder
-from bowerbird.encoders.spectral import Definition, SpectralEncoder, load_spectral
+from bowerbird.encoders.spectral import SpectralEncoder, SpectrumDefinition, load_spectral
 from bowerbird.errors import BowerbirdError
 
 logger = logging.getLogger(__name__)
@@ -45,7 +41,7 @@ class Window:
 
     utterance: int  # position in the list of waves
     start: int  # first sample, a multiple of the hop
-    wave: Tensor  # (samples,)
+    wave: Tensor  # (N,)
 
 
 class FeatureExtractor:
@@ -69,29 +65,17 @@ class FeatureExtractor:
     ) -> None:
         self.options, self.device, self.key = options, torch.device(device), key
         self.dtype = forward_dtype(options.precision, self.device, key)
-        self.checkpoint: Checkpoint | Definition
-        self.encoder: SelfSupervisedEncoder | SpectralEncoder | PhoneticModel
-        if options.kind == "spectrogram":
-            self.checkpoint, self.encoder = Definition(options.encoder), load_spectral(options.encoder).to(self.device)
-        elif options.kind == "phonetic":
-            self.checkpoint, model = load_phonetic(options, key)
-            self.encoder = model.to(self.device)
-        else:
-            self.checkpoint = find_checkpoint(options.encoder, options.revision, key)
-            self.encoder = load_encoder(self.checkpoint, options.layer, key).to(self.device)
+        self.checkpoint, self.encoder = _load_encoder(options, key)
+        self.encoder.to(self.device)
         self.batch_s = 0.0 if self.device.type == "cpu" else batch_s  # no seconds: one window at a time
 
     @property
     def dim(self) -> int:
+        """Dimensions of a frame."""
         return self.encoder.dim
 
-    @property
-    def weights(self) -> str:
-        """SHA-256 of the weights that run."""
-        return self.checkpoint.weights_sha256
-
     def describe(self) -> dict[str, Any]:
-        """What runs, for reports and run records; holds no path."""
+        """Name, revision, layer and weights' SHA-256 of the encoder, for reports and run records; no path."""
         return {
             "encoder": self.checkpoint.name,
             "revision": self.checkpoint.revision,
@@ -100,7 +84,7 @@ class FeatureExtractor:
         }
 
     def identity_params(self) -> dict[str, Any]:
-        """What determines the features: the options, with the model's content in place of its name."""
+        """The parameters that determine the features: the options, with digests of the model in place of its name."""
         options = self.options.model_dump(exclude={"encoder", "revision"})
         return {
             **options,
@@ -110,8 +94,10 @@ class FeatureExtractor:
 
     @property
     def margin(self) -> int:
-        """Zeros added at each end: 0, or enough that frame i is centred on samples 320 i to 320 (i + 1)."""
-        if self.options.padding != "center" or self.options.kind == "spectrogram":  # a spectrogram's frames are centred
+        """Zeros added at each end: 0, or enough that frame i is centered on samples 320 i to 320 (i + 1)."""
+        if (
+            self.options.padding != "center" or self.options.kind == "spectrogram"
+        ):  # a spectrogram's frames are centered
             return 0
         return (self.encoder.receptive_field - self.encoder.hop) // 2
 
@@ -125,11 +111,11 @@ class FeatureExtractor:
         return max(1, self.encoder.num_frames(num_samples + 2 * self.margin))
 
     def extract(self, wave: np.ndarray | Tensor) -> Tensor:
-        """Features ``(frames, dim)`` float32 of a wave ``(samples,)``, rounded to float16 as on disk."""
+        """Features ``(T, D)`` float32 of a wave ``(N,)`` at 16 kHz, rounded to float16 as on disk."""
         return torch.from_numpy(self.extract_batch([torch.as_tensor(wave)])[0].astype(np.float32))
 
     def extract_batch(self, waves: Sequence[Tensor], names: Sequence[str] = ()) -> list[np.ndarray]:
-        """Features float16 ``(frames, dim)`` of each wave ``(samples,)``; errors call them by ``names``."""
+        """Features ``(T, D)`` float16 of each wave ``(N,)`` at 16 kHz; errors call the waves by ``names``."""
         names = names or [f"wave {number}" for number in range(len(waves))]
         windows = [w for number, wave in enumerate(waves) for w in self._windows(number, self._prepare(wave))]
         pieces = zip(windows, self._encode(windows, names), strict=True)
@@ -145,7 +131,10 @@ class FeatureExtractor:
         return results
 
     def _prepare(self, wave: Tensor) -> Tensor:
-        """Zero mean and unit variance if asked; zeros at the ends as `padding` says, and up to one whole frame."""
+        """A wave ``(N,)`` of zero mean and unit variance if asked, with zeros at the ends as `padding` says.
+
+        It is padded to one whole frame at least.
+        """
         wave = wave.float()
         if self.options.normalize_input and len(wave):
             wave = (wave - wave.mean()) / torch.sqrt(wave.var(unbiased=False) + 1e-7)
@@ -153,8 +142,8 @@ class FeatureExtractor:
         return F.pad(wave, (0, max(0, self.encoder.receptive_field - len(wave))))
 
     def _windows(self, utterance: int, wave: Tensor) -> Iterator[Window]:
-        """The whole wave, or overlapping windows that start at multiples of the hop; the last one ends with the wave."""
-        if not getattr(self.encoder, "windowed", True):
+        """A whole wave ``(N,)``, or overlapping windows that start at multiples of the hop; the last one ends with it."""
+        if not self.encoder.is_windowed:
             yield Window(utterance, 0, wave)
             return
         hop, reach = self.encoder.hop, self.encoder.receptive_field
@@ -170,7 +159,14 @@ class FeatureExtractor:
 
     @staticmethod
     def _join(pieces: list[tuple[int, Tensor]]) -> Tensor:
-        """(first frame, features) of consecutive windows to features of the whole, seams in the middle of overlaps."""
+        """Features ``(T, D)`` of the whole, from (first frame, features) of consecutive windows.
+
+        Two windows meet in the middle of their overlap:
+
+            window 1   |-----------------|
+            window 2              |-----------------|
+            taken      111111111111111222222222222222
+        """
         parts, begin = [], 0
         for number, (first, features) in enumerate(pieces):
             end = first + len(features)
@@ -181,7 +177,7 @@ class FeatureExtractor:
         return torch.cat(parts)
 
     def _encode(self, windows: Sequence[Window], names: Sequence[str]) -> list[Tensor]:
-        """Features of each window, the longest first; a batch that does not fit the GPU is halved, for good."""
+        """Features ``(T, D)`` of each window. The longest go first; a batch that does not fit the GPU is halved, for good."""
         results: list[Tensor] = [torch.empty(0)] * len(windows)
         queue = sorted(range(len(windows)), key=lambda i: -len(windows[i].wave))
         while queue:
@@ -207,6 +203,7 @@ class FeatureExtractor:
         return results
 
     def _forward(self, waves: Sequence[Tensor]) -> list[Tensor]:
+        """Features ``(T, D)`` float32 of each wave ``(N,)``, in the precision that the options ask for."""
         with torch.inference_mode(), contextlib.ExitStack() as modes:
             if self.dtype != torch.float32:
                 modes.enter_context(torch.autocast(self.device.type, self.dtype))
@@ -215,8 +212,20 @@ class FeatureExtractor:
             return self.encoder([w.to(self.device) for w in waves])
 
 
+def _load_encoder(
+    options: FeaturesConfig, key: str
+) -> tuple[Checkpoint | SpectrumDefinition, SelfSupervisedEncoder | SpectralEncoder | PhoneticModel]:
+    """The encoder of a kind that gives frames, and what its weights are."""
+    if options.kind == "spectrogram":
+        return SpectrumDefinition(options.encoder), load_spectral(options.encoder)
+    if options.kind == "phonetic":
+        return load_phonetic(options, key)
+    checkpoint = find_checkpoint(options.model() or options.encoder, f"{key}.encoder", TRANSFORMERS)
+    return checkpoint, load_encoder(checkpoint, options.layer, key)
+
+
 def to_float16(features: Tensor, name: str, key: str) -> np.ndarray:
-    """float32 to float16; values that do not survive are an error that names the utterance, not an infinity."""
+    """Features ``(T, D)`` float32 as float16; values that it cannot hold are an error that names the utterance."""
     array = features.numpy()
     if not np.isfinite(array).all():
         raise BowerbirdError(f"{name}: the encoder gave values that are not finite; check its audio, and {key}.encoder")
@@ -226,7 +235,7 @@ def to_float16(features: Tensor, name: str, key: str) -> np.ndarray:
 
 
 def forward_dtype(precision: str, device: torch.device, key: str) -> torch.dtype:
-    """The type of the forward pass; bfloat16 only where the hardware has it, never something slower in its place."""
+    """The type of the forward pass; bfloat16 where the hardware has it, otherwise an error, not a slower emulation."""
     if precision == "float32":
         return torch.float32
     if device.type != "cuda" or not torch.cuda.is_bf16_supported(including_emulation=False):
@@ -234,23 +243,23 @@ def forward_dtype(precision: str, device: torch.device, key: str) -> torch.dtype
     return torch.bfloat16
 
 
-class VoicePrintExtractor:
-    """A speaker encoder as features: one row an utterance, of its first `max_window_s` seconds."""
+class SpeakerEmbeddingExtractor:
+    """A speaker encoder as features: one row per utterance, of its first `max_window_s` seconds."""
 
     shortest = 1
 
     def __init__(self, options: FeaturesConfig, device: str | torch.device = "cpu", key: str = "features") -> None:
         self.options, self.device, self.key = options, torch.device(device), key
-        self.spec = options.encoder
-        self.encoder = load_speaker_encoder(self.spec)
+        self.encoder = load_speaker_encoder(options.model() or GE2E, f"{key}.encoder")
         self.encoder.model.to(self.device)
 
     @property
     def dim(self) -> int:
+        """Dimensions of an embedding."""
         return self.encoder.dim
 
     def describe(self) -> dict[str, Any]:
-        """What runs, for reports and run records."""
+        """Name and weights' SHA-256 of the encoder, for reports and run records."""
         identity = self.encoder.identity
         return {
             "encoder": identity.model,
@@ -260,47 +269,64 @@ class VoicePrintExtractor:
         }
 
     def identity_params(self) -> dict[str, Any]:
-        """What determines a voice print."""
+        """The parameters that determine an embedding: the options, with a digest of the model in place of its name."""
         options = self.options.model_dump(exclude={"encoder", "revision"})
         return {**options, "weights_sha256": self.encoder.identity.weights_sha256}
 
     def extract(self, wave: np.ndarray | Tensor) -> Tensor:
-        """``(1, dim)`` float32 of a wave ``(samples,)``, rounded to float16 as on disk."""
+        """The embedding ``(1, D)`` float32 of a wave ``(N,)`` at 16 kHz, rounded to float16 as on disk."""
         return torch.from_numpy(self.extract_batch([torch.as_tensor(wave)])[0].astype(np.float32))
 
     def extract_batch(self, waves: Sequence[Tensor], names: Sequence[str] = ()) -> list[np.ndarray]:
-        """Voice prints float16 ``(1, dim)`` of each wave ``(samples,)``; errors call them by ``names``."""
+        """The embedding ``(1, D)`` float16 of each wave ``(N,)`` at 16 kHz; errors call the waves by ``names``."""
         names = names or [f"wave {number}" for number in range(len(waves))]
-        prints = []
+        embeddings = []
         for name, wave in zip(names, waves, strict=True):
             if not len(wave):
-                raise BowerbirdError(f"{name}: a wave without samples has no voice")
-            heard = wave[: int(self.options.max_window_s * SAMPLE_RATE)]
-            prints.append(to_float16(torch.from_numpy(self.encoder.embed([heard])), name, self.key))
-        return prints
+                raise BowerbirdError(f"{name}: a wave without samples cannot be embedded")
+            beginning = wave[: int(self.options.max_window_s * SAMPLE_RATE)]
+            embeddings.append(to_float16(torch.from_numpy(self.encoder.embed([beginning])), name, self.key))
+        return embeddings
+
+
+Extractor = FeatureExtractor | SpeakerEmbeddingExtractor
 
 
 def open_extractor(
     options: FeaturesConfig, device: str | torch.device = "cpu", key: str = "features", batch_s: float = 60.0
-) -> FeatureExtractor | VoicePrintExtractor:
-    """The extractor of a variant of `features`."""
+) -> Extractor:
+    """The extractor of a variant of `features`; see `FeatureExtractor` for ``key`` and ``batch_s``."""
     if options.kind == "speaker":
-        return VoicePrintExtractor(options, device, key)
+        return SpeakerEmbeddingExtractor(options, device, key)
     return FeatureExtractor(options, device, key, batch_s)
+
+
+def current_weights(options: FeaturesConfig) -> str:
+    """SHA-256 of the weights that ``options`` name now, as features record it; "" of a model of a hub, which is not asked."""
+    reference = options.model()
+    if reference is not None and reference.kind == "hub":
+        return ""
+    if options.kind == "spectrogram":
+        return SpectrumDefinition(options.encoder).weights_sha256
+    if options.kind == "speaker":
+        return load_speaker_encoder(options.encoder).identity.weights_sha256
+    if options.kind == "phonetic":
+        return find_phonetic(options)[0].weights_sha256
+    return find_checkpoint(reference or options.encoder, "features.encoder", TRANSFORMERS).weights_sha256
 
 
 class PhoneticEncoder:
     """A linear phone head and the encoder below it: waves in, phone posteriors at 50 frames per second out."""
 
     def __init__(self, spec: str = "bundled:nano-phones", device: str | torch.device = "cpu") -> None:
-        self.spec, self.head = spec, PhoneHead.load(spec)
+        self.head = PhoneHead.load(spec)
         options = FeaturesConfig(encoder=self.head.encoder, layer=self.head.layer)
         self.extractor = FeatureExtractor(options, device, key=spec)
         self.head.check_dim(self.extractor.dim)
 
     @property
     def phones(self) -> tuple[str, ...]:
-        """What the columns of the posteriors mean, in order."""
+        """The phones that the columns of the posteriors stand for, in order."""
         return self.head.phones
 
     def posteriors(self, wave: np.ndarray | Tensor) -> Tensor:

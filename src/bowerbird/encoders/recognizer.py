@@ -1,51 +1,56 @@
-"""Speech recognizers behind one face: waveforms in, texts out.
+"""Speech recognizers: waveforms in, texts out.
 
 ``pocketsphinx`` comes with its English model inside the package, works offline and always answers the same, at the
-price of many errors: use it to compare systems, not to quote. Anything else is a directory or hub id that
-`transformers` reads: Whisper and its kin, or CTC models (wav2vec 2.0, HuBERT, WavLM).
+price of many errors: use it to compare systems, not to quote. Anything else is a folder or hub id that `transformers`
+reads: Whisper and other encoder-decoder models, or CTC models (wav2vec 2.0, HuBERT, WavLM).
+
+Shapes: ``N`` samples, ``T`` frames, ``S`` symbols.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
-import pickle
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bowerbird.artifacts.files import file_sha256
 from bowerbird.artifacts.identity import stable_hash
+from bowerbird.audio import SAMPLE_RATE
+from bowerbird.config.base import parse_model
+from bowerbird.encoders.checkpoint import (
+    RECOGNIZER,
+    Checkpoint,
+    ModelIdentity,
+    find_checkpoint,
+    folder_sha256,
+    state_sha256,
+)
+from bowerbird.encoders.transformers_models import load_config, load_model
 from bowerbird.errors import BowerbirdError
 
-SAMPLE_RATE = 16000
-
-
-@dataclass(frozen=True)
-class RecognizerIdentity:
-    """What a score row records of who listened."""
-
-    model: str
-    weights_sha256: str
+MIN_SAMPLES = SAMPLE_RATE // 20  # shorter waves have no text
 
 
 class Recognizer(ABC):
-    """Speech to text; 16 kHz mono float32 waveforms ``(samples,)`` in [-1, 1]."""
+    """Speech to text of 16 kHz mono float32 waves ``(N,)`` in [-1, 1]."""
 
     languages: tuple[str, ...] | None = None  # primary subtags it can recognize; None: no stated limit
 
     @abstractmethod
     def transcribe(self, waves: Sequence[np.ndarray]) -> list[str]:
-        """A text for each wave, "" where nothing was heard. Neither order nor company of a wave changes its text."""
+        """A text for each wave ``(N,)``, "" where no word was recognized.
+
+        A wave's text depends neither on the order of the waves nor on the others.
+        """
 
     @abstractmethod
-    def describe(self) -> RecognizerIdentity:
-        """Model, settings and weights."""
+    def describe(self) -> ModelIdentity:
+        """The model's name and settings, and the SHA-256 of its weights."""
 
     def speaks(self, language: str) -> bool:
         """Whether utterances of ``language`` (BCP 47) can be recognized."""
@@ -53,17 +58,13 @@ class Recognizer(ABC):
 
 
 def load_recognizer(spec: str, revision: str = "", device: str = "cpu") -> Recognizer:
-    """``pocketsphinx``, or the recognizer in a directory or under a hub id."""
+    """``pocketsphinx``, or the recognizer in a folder or under a hub id at the commit ``revision``."""
     return Pocketsphinx() if spec == "pocketsphinx" else load_transformer(spec, revision, device)
 
 
 # One pass and few active states: a third of the default's time, and on read speech no more errors.
 _DICTATION = {"maxhmmpf": 1500, "maxwpf": 5, "fwdflat": False}
-
-
 _GRAMMAR = {"lm": None, "fwdflat": False, "bestpath": False, "beam": 1e-60, "wbeam": 1e-40, "pbeam": 1e-60}
-
-
 # The mean of the cepstra is taken over each utterance alone; the default ("live") remembers the utterances before.
 _ALONE = {"cmn": "batch", "loglevel": "FATAL"}
 
@@ -79,17 +80,20 @@ class Pocketsphinx(Recognizer):
         self.decoder = Decoder(**_ALONE, **_DICTATION)
 
     def transcribe(self, waves: Sequence[np.ndarray]) -> list[str]:
+        """A text for each wave ``(N,)``."""
         return [_decode(self.decoder, wave) for wave in waves]
 
-    def describe(self) -> RecognizerIdentity:
-        return RecognizerIdentity(f"{_pocketsphinx_name()} {_settings(_DICTATION)}", _pocketsphinx_sha256())
+    def describe(self) -> ModelIdentity:
+        """The package's version and the settings, and the SHA-256 of the model's files."""
+        settings = " ".join(f"{key}={value}" for key, value in _DICTATION.items())
+        return _pocketsphinx_identity(settings)
 
 
 class ClosedSetRecognizer:
-    """Which of a list of sentences was said, or none of them.
+    """Recognizes which of a list of sentences was said, or none of them.
 
     The grammar is every sentence as a whole beside a loop of phones: speech that fits no sentence better than free
-    phones, and noise that fits nothing, are refused. Words the dictionary lacks are passed over.
+    phones, and noise that fits nothing, are refused. Words that the dictionary lacks are skipped.
     """
 
     # Probability of going round the loop once more, shared by all phones. Of 1e-5 and 1e-7 the better on 24
@@ -130,18 +134,19 @@ class ClosedSetRecognizer:
         return transitions
 
     def recognize(self, waves: Sequence[np.ndarray]) -> list[str]:
-        """The sentence (as it was given) said in each wave, or ""."""
+        """The sentence (as it was given) said in each wave ``(N,)``, or ""."""
         return [self.sentence_of.get(_decode(self.decoder, wave), "") for wave in waves]
 
     def knows(self, sentence: str) -> bool:
-        """Whether the sentence can be recognized apart: it has known words, and no other sentence has the same ones."""
+        """Whether the sentence can be told from the others: it has known words, and no other sentence has the same ones."""
         return sentence in self.sentence_of.values()
 
-    def describe(self) -> RecognizerIdentity:
+    def describe(self) -> ModelIdentity:
+        """The package's version and the sentences, and the SHA-256 of the model's files."""
         listed = stable_hash(sorted(self.sentence_of.values()))
-        settings = f"grammar {listed} of {len(self.sentence_of)} sentences, phone loop {self.PHONE_LOOP:g}"
-        name = f"{_pocketsphinx_name()} {settings}"
-        return RecognizerIdentity(name, _pocketsphinx_sha256())
+        return _pocketsphinx_identity(
+            f"grammar {listed} of {len(self.sentence_of)} sentences, phone loop {self.PHONE_LOOP:g}"
+        )
 
 
 _PHONES = (
@@ -157,8 +162,8 @@ def spoken_words(text: str) -> list[str]:
 
 
 def _decode(decoder: Any, wave: np.ndarray) -> str:
-    """One utterance, whole: its cepstral mean is its own, so that no utterance hears the one before."""
-    if len(wave) < SAMPLE_RATE // 20:
+    """The text of one whole utterance ``(N,)``: its cepstral mean is its own, so that it does not depend on the one before."""
+    if len(wave) < MIN_SAMPLES:
         return ""
     pcm = np.clip(np.round(np.asarray(wave, np.float64) * 32768), -32768, 32767).astype(np.int16)
     decoder.start_utt()
@@ -168,37 +173,31 @@ def _decode(decoder: Any, wave: np.ndarray) -> str:
     return hypothesis.hypstr if hypothesis else ""
 
 
-def _settings(values: dict[str, Any]) -> str:
-    return " ".join(f"{key}={value}" for key, value in values.items())
-
-
-def _pocketsphinx_name() -> str:
-    return f"pocketsphinx {importlib.metadata.version('pocketsphinx')} en-us"
-
-
-def _pocketsphinx_sha256() -> str:
+def _pocketsphinx_identity(settings: str) -> ModelIdentity:
     from pocketsphinx import get_model_path
 
-    return _folder_sha256(Path(get_model_path("en-us")), "*")
+    name = f"pocketsphinx {importlib.metadata.version('pocketsphinx')} en-us {settings}"
+    return ModelIdentity(name, folder_sha256(Path(get_model_path("en-us"))))
 
 
 class SequenceRecognizer(Recognizer):
     """Whisper and other encoder-decoder models: greedy decoding, one utterance at a time."""
 
-    def __init__(self, model: Any, processor: Any, identity: RecognizerIdentity, language: str = "") -> None:
+    def __init__(self, model: Any, processor: Any, identity: ModelIdentity, language: str = "") -> None:
         self.model, self.processor, self.identity, self.language = model, processor, identity, language
 
     def transcribe(self, waves: Sequence[np.ndarray]) -> list[str]:
+        """A text for each wave ``(N,)``."""
         return [self._transcribe(wave) for wave in waves]
 
     def _transcribe(self, wave: np.ndarray) -> str:
-        """Speech longer than the model's window (Whisper: 30 s) is heard in consecutive windows."""
+        """Speech longer than the model's window (Whisper: 30 s) goes through in consecutive windows."""
         window = getattr(self.processor.feature_extractor, "n_samples", 0) or len(wave)
         pieces = [wave[start : start + window] for start in range(0, len(wave), window)]
-        texts = [self._hear(piece) for piece in pieces if len(piece) >= SAMPLE_RATE // 20]
+        texts = [self._transcribe_window(piece) for piece in pieces if len(piece) >= MIN_SAMPLES]
         return " ".join(text for text in texts if text)
 
-    def _hear(self, wave: np.ndarray) -> str:
+    def _transcribe_window(self, wave: np.ndarray) -> str:
         import torch
 
         inputs = self.processor(wave, sampling_rate=SAMPLE_RATE, return_tensors="pt", return_attention_mask=True)
@@ -210,23 +209,25 @@ class SequenceRecognizer(Recognizer):
             tokens = self.model.generate(**inputs, **options)
         return self.processor.batch_decode(tokens, skip_special_tokens=True)[0].strip()
 
-    def describe(self) -> RecognizerIdentity:
+    def describe(self) -> ModelIdentity:
+        """The model's name with its commit, and the SHA-256 of its weights."""
         return self.identity
 
 
 class CTCRecognizer(Recognizer):
-    """wav2vec 2.0, HuBERT or WavLM with a CTC head: the best path, one utterance at a time (no padding to hear)."""
+    """wav2vec 2.0, HuBERT or WavLM with a CTC head: the best path, one utterance at a time, never padded."""
 
-    def __init__(self, model: Any, processor: Any, identity: RecognizerIdentity) -> None:
+    def __init__(self, model: Any, processor: Any, identity: ModelIdentity) -> None:
         self.model, self.processor, self.identity = model, processor, identity
 
     def transcribe(self, waves: Sequence[np.ndarray]) -> list[str]:
+        """A text for each wave ``(N,)``."""
         return [self._transcribe(wave) for wave in waves]
 
     def _transcribe(self, wave: np.ndarray) -> str:
         import torch
 
-        if len(wave) < SAMPLE_RATE // 20:
+        if len(wave) < MIN_SAMPLES:
             return ""
         inputs = self.processor(wave, sampling_rate=SAMPLE_RATE, return_tensors="pt")
         with torch.inference_mode():
@@ -234,74 +235,45 @@ class CTCRecognizer(Recognizer):
         return self.decode(logits.float().cpu().numpy())
 
     def decode(self, logits: np.ndarray) -> str:
-        """Best path of ``logits (frames, symbols)``: repeats merged, then blanks removed, then spelled."""
+        """Best path of ``logits (T, S)``: repeats merged, then blanks removed, then spelled."""
         tokenizer = self.processor.tokenizer
         tokens = best_path(logits, tokenizer.pad_token_id)
         text = tokenizer.decode(tokens, group_tokens=False, skip_special_tokens=True)
         return " ".join(text.split())
 
-    def describe(self) -> RecognizerIdentity:
+    def describe(self) -> ModelIdentity:
+        """The model's name with its commit, and the SHA-256 of its weights."""
         return self.identity
 
 
 def best_path(logits: np.ndarray, blank: int) -> list[int]:
-    """Greedy CTC decoding (Graves et al. 2006, section 3.2) of ``(frames, symbols)``."""
+    """Greedy CTC decoding (Graves et al. 2006, section 3.2) of ``logits (T, S)``: symbols without repeats and blanks."""
     path = np.argmax(logits, axis=-1)
     changed = np.concatenate([[True], path[1:] != path[:-1]]) if len(path) else np.zeros(0, bool)
     return [int(symbol) for symbol in path[changed] if symbol != blank]
 
 
 def load_transformer(spec: str, revision: str = "", device: str = "cpu") -> Recognizer:
-    """A recognizer from a local directory or a hub id, sequence-to-sequence or CTC as its configuration says."""
-    from transformers import AutoConfig, AutoModelForCTC, AutoModelForSpeechSeq2Seq, AutoProcessor
+    """A recognizer from a folder or a hub id, sequence-to-sequence or CTC as its configuration says."""
+    from transformers import AutoModelForCTC, AutoModelForSpeechSeq2Seq, AutoProcessor
 
-    chosen = {"revision": revision} if revision else {}
+    reference = parse_model(spec)
+    if reference.kind == "hub" and revision:
+        reference = replace(reference, revision=revision)
+    checkpoint = find_checkpoint(reference, "evaluation.asr", RECOGNIZER)
+    where = f"evaluation.asr: {spec}"
+    config = load_config(checkpoint, where)
     try:
-        config = AutoConfig.from_pretrained(spec, **chosen)
-        processor = AutoProcessor.from_pretrained(spec, **chosen)
+        processor = AutoProcessor.from_pretrained(checkpoint.folder)
     except (OSError, ValueError) as error:
-        raise BowerbirdError(
-            f"evaluation.asr: {spec}: not a recognizer that can be read ({str(error).splitlines()[0]}); "
-            "give pocketsphinx, a directory, or a hub id this machine can reach"
-        ) from error
-    ctc = any(name.endswith("ForCTC") for name in config.architectures or [])
-    factory = AutoModelForCTC if ctc else AutoModelForSpeechSeq2Seq
-    try:
-        # safetensors where there are any; an older pytorch_model.bin is read with weights_only
-        loaded: Any = factory.from_pretrained(spec, output_loading_info=True, **chosen)
-    except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
-        raise BowerbirdError(f"evaluation.asr: {spec}: {str(error).splitlines()[0]}") from error
-    model, report = loaded
-    missing = sorted(key for key in report["missing_keys"] if "masked_spec_embed" not in key)  # of training only
-    if missing:
-        raise BowerbirdError(
-            f"evaluation.asr: {spec}: its weights lack {len(missing)} tensors, first {missing[0]}; they would be random"
-        )
-    model = model.eval().to(device)
-    identity = RecognizerIdentity(_name_of(spec, revision, config), _state_sha256(model))
-    return CTCRecognizer(model, processor, identity) if ctc else SequenceRecognizer(model, processor, identity)
+        reason = str(error).splitlines()[0]
+        raise BowerbirdError(f"{where}: its tokenizer or feature extractor cannot be read ({reason})") from error
+    is_ctc = any(name.endswith("ForCTC") for name in config.architectures or [])
+    model = load_model(AutoModelForCTC if is_ctc else AutoModelForSpeechSeq2Seq, checkpoint, where).to(device)
+    identity = ModelIdentity(_name_of(checkpoint), state_sha256(model))
+    return CTCRecognizer(model, processor, identity) if is_ctc else SequenceRecognizer(model, processor, identity)
 
 
-def _name_of(spec: str, revision: str, config: Any) -> str:
-    """The hub id with its commit; for a directory its name, since a path names one machine's folder."""
-    if Path(spec).is_dir():
-        return Path(spec).resolve().name
-    commit = revision or getattr(config, "_commit_hash", None) or ""
-    return f"{spec}@{commit}" if commit else spec
-
-
-def _state_sha256(model: Any) -> str:
-    """SHA-256 over all weights by name, whatever files they came in."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _folder_sha256(folder: Path, pattern: str) -> str:
-    """SHA-256 over names and contents of all files below ``folder``."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob(pattern) if p.is_file()):
-        digest.update(path.relative_to(folder).as_posix().encode() + file_sha256(path).encode())
-    return digest.hexdigest()
+def _name_of(checkpoint: Checkpoint) -> str:
+    """The hub id with its commit; for a folder its name, since a path names one machine's folder."""
+    return f"{checkpoint.name}@{checkpoint.revision}" if checkpoint.revision else checkpoint.name

@@ -8,25 +8,26 @@ cannot be loaded is an error, and the log names the file that ran with its SHA-2
 A layer's output is the output of that transformer layer. Large models normalize once more after their last layer; that
 belongs to no layer and is left out (as in the WavLM authors' ``extract_features`` and in ``hidden_states`` of
 transformers 5; transformers 4 applied it to the last entry only).
+
+Shapes: ``B`` batch, ``N`` samples, ``T`` frames, ``C`` channels of the convolutions, ``D`` feature dimension.
 """
 
 from __future__ import annotations
 
 import logging
-import pickle
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from bowerbird.encoders.checkpoint import Checkpoint
+from bowerbird.encoders.transformers_models import load_config, load_model
 from bowerbird.errors import BowerbirdError
 
 logger = logging.getLogger(__name__)
-
 
 MODEL_TYPES = ("wavlm", "hubert", "wav2vec2")
 
@@ -37,16 +38,19 @@ class SelfSupervisedEncoder(nn.Module):
     ``forward`` takes waves of any lengths and gives each one's features as if it had been alone.
     """
 
+    model: Any  # of transformers, whose models have no type in common
+    is_windowed = True  # long utterances may go through in windows that start at multiples of the hop
+
     def __init__(self, model: nn.Module, layer: int) -> None:
         super().__init__()
         self.model, self.layer = model, layer
-        config = model.config
+        config = self.model.config
         self.dim: int = config.hidden_size
         self.kernels, self.strides = tuple(config.conv_kernel), tuple(config.conv_stride)
         self.pads_exactly = config.feat_extract_norm == "layer"
 
     def num_frames(self, num_samples: int) -> int:
-        """Frames the convolutions make of ``num_samples``; (n - 80) // 320 for the usual seven."""
+        """Frames that the convolutions make of ``num_samples``; (n - 80) // 320 for the usual seven."""
         for kernel, stride in zip(self.kernels, self.strides, strict=True):
             num_samples = (num_samples - kernel) // stride + 1
         return max(num_samples, 0)
@@ -58,18 +62,18 @@ class SelfSupervisedEncoder(nn.Module):
 
     @property
     def receptive_field(self) -> int:
-        """Samples a frame looks at (400)."""
+        """Samples that one frame depends on in the convolutions (400)."""
         reach = 1
         for kernel, stride in zip(reversed(self.kernels), reversed(self.strides), strict=True):
             reach = (reach - 1) * stride + kernel
         return reach
 
     def forward(self, waves: Sequence[Tensor]) -> list[Tensor]:
-        """Waves ``(samples,)`` at 16 kHz to features ``(frames, dim)`` float32, one each."""
+        """Waves ``(N,)`` at 16 kHz to features ``(T, D)`` float32, one each."""
         frames = [self.num_frames(len(w)) for w in waves]
-        local = self._front_end(waves)  # (batch, longest, channels)
+        local = self._front_end(waves)
         hidden = self.model.feature_projection(local)
-        hidden = hidden[0] if isinstance(hidden, tuple) else hidden  # (batch, longest, dim)
+        hidden = hidden[0] if isinstance(hidden, tuple) else hidden  # (B, T, D)
         mask = None
         if min(frames) < max(frames):
             counts = torch.tensor(frames, device=hidden.device)
@@ -78,7 +82,10 @@ class SelfSupervisedEncoder(nn.Module):
         return [h[:count].float() for h, count in zip(hidden, frames, strict=True)]
 
     def _front_end(self, waves: Sequence[Tensor]) -> Tensor:
-        """The convolutions. Group normalization takes statistics over time, so there each wave goes alone."""
+        """The convolutions: waves ``(N,)`` to ``(B, T, C)``, T of the longest.
+
+        Group normalization takes statistics over time, so there each wave goes through alone.
+        """
         if self.pads_exactly or len({len(w) for w in waves}) == 1:
             padded = nn.utils.rnn.pad_sequence(list(waves), batch_first=True)
             return self.model.feature_extractor(padded).transpose(1, 2)
@@ -87,47 +94,25 @@ class SelfSupervisedEncoder(nn.Module):
 
 
 def load_encoder(checkpoint: Checkpoint, layer: int, key: str = "features") -> SelfSupervisedEncoder:
-    """The model of ``checkpoint`` up to ``layer``, frozen, in float32. Every tensor it runs comes from the files."""
-    import transformers
-    from transformers import AutoConfig, AutoModel
+    """The model of ``checkpoint`` up to ``layer``, frozen, in float32.
 
-    name = f"{key}.encoder: {checkpoint.name}"
-    try:
-        config = AutoConfig.from_pretrained(checkpoint.folder)
-    except (OSError, ValueError, KeyError) as error:
-        raise BowerbirdError(f"{name}: config.json is not a model's: {str(error).splitlines()[0]}") from None
+    ``key`` names the group of options in errors: ``features.NAME`` in a study.
+    """
+    from transformers import AutoModel
+
+    where = f"{key}.encoder: {checkpoint.name}"
+    config = load_config(checkpoint, where)
     if config.model_type not in MODEL_TYPES:
-        raise BowerbirdError(f"{name}: is a {config.model_type}; supported: {', '.join(MODEL_TYPES)}")
+        raise BowerbirdError(f"{where}: is a {config.model_type}; supported: {', '.join(MODEL_TYPES)}")
     total = config.num_hidden_layers
     if layer > total:
         raise BowerbirdError(f"{key}.layer: {layer}: {checkpoint.name} has layers 0 to {total}")
     config.num_hidden_layers, config.layerdrop, config.apply_spec_augment = layer, 0.0, False
-    verbosity = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()  # it would list every tensor of the layers left out
-    transformers.logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model, report = AutoModel.from_pretrained(
-                checkpoint.folder,
-                config=config,
-                use_safetensors=checkpoint.safetensors,  # a .bin is read with weights_only
-                output_loading_info=True,
-                dtype=torch.float32,
-            )
-    except (OSError, ValueError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BowerbirdError(f"{name}: {checkpoint.weights[0]} cannot be loaded ({reason})") from None
-    finally:
-        transformers.logging.set_verbosity(verbosity)
-    missing = sorted(key for key in report["missing_keys"] if "masked_spec_embed" not in key)  # of training only
-    if missing:
-        raise BowerbirdError(f"{name}: weights lack {len(missing)} tensors, first {missing[0]}")
+    model = load_model(AutoModel, checkpoint, where, config=config, dtype=torch.float32)
     if config.do_stable_layer_norm:
         model.encoder.layer_norm = nn.Identity()  # after the last layer: see the head of this file
-    digest = checkpoint.weights_sha256
     logger.info("encoder: %s, layer %d of %d, weights %s", checkpoint.name, layer, total, checkpoint.weights[0])
-    logger.info("encoder: sha256 of its weights %s", digest)
+    logger.info("encoder: sha256 of its weights %s", checkpoint.weights_sha256)
     # under a mask WavLM mixes a boolean with a float one; torch says that this will change, on every call
     warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
-    return SelfSupervisedEncoder(model.eval().requires_grad_(False), layer)
+    return SelfSupervisedEncoder(model, layer)
