@@ -12,19 +12,24 @@ import pytest
 from speech import IDENTITY, TEXTS, Study, make_study
 
 from bowerbird.artifacts.identity import Identity
-from bowerbird.artifacts.tables import SCORES, TRIALS, read_table, write_table
+from bowerbird.artifacts.tables import SCORES, TRIALS, read_identity, read_table, write_table
+from bowerbird.config.graph import Graph
+from bowerbird.config.loading import parse_config
+from bowerbird.config.paths import Paths
 from bowerbird.config.sections.conversion import ConversionConfig
-from bowerbird.config.sections.evaluation import EvaluationConfig
+from bowerbird.config.sections.evaluation import FAMILIES, EvaluationConfig
 from bowerbird.config.sections.runtime import RuntimeConfig
 from bowerbird.config.systems.anchors import AnchorExperiment
-from bowerbird.encoders import recognizer, speaker
-from bowerbird.encoders.recognizer import Recognizer, RecognizerIdentity
+from bowerbird.encoders.checkpoint import ModelIdentity
+from bowerbird.encoders.recognizer import Recognizer
 from bowerbird.errors import BowerbirdError
-from bowerbird.metrics import quality
+from bowerbird.metrics.quality import OUTPUTS
 from bowerbird.stages.conversion.trials import convert_trials
+from bowerbird.stages.evaluation import intelligibility, quality, speaker
+from bowerbird.stages.evaluation.intelligibility import transcribe_sources
 from bowerbird.stages.evaluation.score import score_trials
 from bowerbird.stages.evaluation.summarize import summarize_scores
-from bowerbird.stages.evaluation.trial_data import once_a_wave
+from bowerbird.stages.evaluation.trial_data import cached_by_wave
 
 CPU = RuntimeConfig(device="cpu")
 OPTIONS = EvaluationConfig(bootstrap=100, closed_set=False)
@@ -53,22 +58,22 @@ def anchors(study: Study) -> dict[str, Path]:
     return tables
 
 
-class Listener(Recognizer):
-    """Hears the first text of the corpus in everything that is longer than it expects, and has a name."""
+class FixedRecognizer(Recognizer):
+    """Recognizes one text, the first one of the corpus, in everything."""
 
     languages = ("en",)
 
-    def __init__(self, name: str = "listener", heard: str = TEXTS[0]) -> None:
-        self.name, self.heard = name, heard
+    def __init__(self, name: str = "fixed", text: str = TEXTS[0]) -> None:
+        self.name, self.text = name, text
 
     def transcribe(self, waves: Sequence[np.ndarray]) -> list[str]:
-        return [self.heard for _ in waves]
+        return [self.text for _ in waves]
 
-    def describe(self) -> RecognizerIdentity:
-        return RecognizerIdentity(self.name, "0" * 64)
+    def describe(self) -> ModelIdentity:
+        return ModelIdentity(self.name, "0" * 64)
 
 
-class Spectra:
+class SpectrumVerifier:
     """A verifier that embeds by the magnitude spectrum and counts its work."""
 
     def __init__(self) -> None:
@@ -78,18 +83,20 @@ class Spectra:
         self.calls += len(waves)
         return np.stack([np.abs(np.fft.rfft(wave, 2048))[:256] for wave in waves])
 
-    def describe(self) -> RecognizerIdentity:
-        return RecognizerIdentity("spectra", "1" * 64)
+    def describe(self) -> ModelIdentity:
+        return ModelIdentity("spectra", "1" * 64)
 
 
 @pytest.fixture(autouse=True)
-def judges(monkeypatch: pytest.MonkeyPatch) -> Spectra:
-    spectra = Spectra()
-    monkeypatch.setattr(recognizer, "load_recognizer", lambda *_: Listener())
-    monkeypatch.setattr(speaker, "load_verifier", lambda *_: spectra)
-    monkeypatch.setattr(
-        quality, "QualityJudge", lambda: SimpleNamespace(score=lambda _: dict.fromkeys(quality.METRICS, 3.0))
+def verifier(monkeypatch: pytest.MonkeyPatch) -> SpectrumVerifier:
+    """Simple models in the place of real ones; the verifier is given back."""
+    spectra = SpectrumVerifier()
+    dnsmos = SimpleNamespace(
+        score=lambda _: dict.fromkeys(OUTPUTS, 3.0), describe=lambda: ModelIdentity("dnsmos", "2" * 64)
     )
+    monkeypatch.setattr(intelligibility, "load_recognizer", lambda *_: FixedRecognizer())
+    monkeypatch.setattr(speaker, "load_verifier", lambda *_: spectra)
+    monkeypatch.setattr(quality, "DnsmosScorer", lambda: dnsmos)
     return spectra
 
 
@@ -112,7 +119,7 @@ def altered(conversion: Path, **columns: Sequence) -> Path:
     return path
 
 
-@pytest.mark.parametrize("family", ["intelligibility", "speaker", "prosody", "quality"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_every_row_carries_its_definition(study: Study, anchors: dict[str, Path], tmp_path: Path, family: str) -> None:
     table = score(study, anchors["ground-truth"], family, tmp_path / "s.parquet")
     assert table.columns.tolist() == SCORES.names
@@ -125,6 +132,22 @@ def test_every_row_carries_its_definition(study: Study, anchors: dict[str, Path]
     assert table["trial_id"].nunique() == 3
     assert (table["note"] != "")[table["value"].isna()].all()
     assert table["source_gender"].isin(["F", "M"]).all()
+
+
+def test_tables_record_the_parameters_that_the_graph_declares(
+    study: Study, anchors: dict[str, Path], tmp_path: Path
+) -> None:
+    config = parse_config({"run": "small", "experiments": {"ground-truth": AnchorExperiment().model_dump()}})
+    graph = Graph(config, Paths.of(config))
+    for family in FAMILIES:
+        path = tmp_path / "ground-truth" / f"{family}.parquet"
+        score(study, anchors["ground-truth"], family, path, config.evaluation)
+        assert read_identity(path)["params"] == dict(graph.score_trials("ground-truth", family).params)
+    output = tmp_path / "summary.parquet"
+    summarize_scores(sorted(tmp_path.glob("*/*.parquet")), output, config.evaluation)
+    assert read_identity(output)["params"] == {**graph.summarize_scores().params, "experiments": ["ground-truth"]}
+    transcribe_sources(study.trials, study.audio, tmp_path / "transcripts.parquet", config.evaluation, CPU)
+    assert read_identity(tmp_path / "transcripts.parquet")["params"] == dict(graph.transcribe_sources().params)
 
 
 def test_unknown_families_and_altered_audio_are_named(study: Study, anchors: dict[str, Path], tmp_path: Path) -> None:
@@ -148,7 +171,6 @@ def test_unknown_families_and_altered_audio_are_named(study: Study, anchors: dic
         )
 
 
-# ------------------------------------------------------------------------------------------------------ intelligibility
 def test_failed_conversions_are_deletions_of_every_word(study: Study, anchors: dict[str, Path], tmp_path: Path) -> None:
     conversion = altered(anchors["ground-truth"], status=["ok", "failed", "ok"], error=["", "out of luck", ""])
     table = score(study, conversion, "intelligibility", tmp_path / "s.parquet")
@@ -162,7 +184,7 @@ def test_failed_conversions_are_deletions_of_every_word(study: Study, anchors: d
         assert rows.loc[~rows["metric"].isin(["acc_eer", "secs_real"]), "value"].isna().all()
 
 
-def test_an_anchor_is_judged_by_the_words_it_says(study: Study, anchors: dict[str, Path], tmp_path: Path) -> None:
+def test_an_anchor_is_scored_by_the_words_it_says(study: Study, anchors: dict[str, Path], tmp_path: Path) -> None:
     """Utterance 2 of each speaker says text 0, as the sources do; utterance 1 says text 1."""
     table = score(study, anchors["heldout-target"], "intelligibility", tmp_path / "s.parquet")
     assert values(table, "mwer") == [0.0, 0.0, 0.0]
@@ -177,7 +199,7 @@ def test_other_languages_and_empty_texts_are_not_scored_and_say_so(
     table = score(study, conversion, "intelligibility", tmp_path / "s.parquet")
     rates = table[table["metric"] == "mwer"]
     assert rates["value"].isna().tolist() == [False, True, True]
-    assert rates["note"].tolist() == ["", "language 'de': listener does not recognize it", "no reference text"]
+    assert rates["note"].tolist() == ["", "language 'de': fixed does not recognize it", "no reference text"]
 
 
 def test_closed_set_is_the_same_for_every_experiment(study: Study, anchors: dict[str, Path], tmp_path: Path) -> None:
@@ -191,17 +213,16 @@ def test_closed_set_is_the_same_for_every_experiment(study: Study, anchors: dict
     assert len(models) == 1
 
 
-# --------------------------------------------------------------------------------------------------- speaker, prosody
 def test_similarity_is_to_the_held_out_utterance_and_embeddings_are_made_once(
-    study: Study, anchors: dict[str, Path], tmp_path: Path, judges: Spectra
+    study: Study, anchors: dict[str, Path], tmp_path: Path, verifier: SpectrumVerifier
 ) -> None:
     table = score(study, anchors["ground-truth"], "speaker", tmp_path / "s.parquet")
     assert values(table, "src") == pytest.approx([1.0] * 3)
     assert values(table, "nearer_target") == [0.0] * 3
-    embedded = {v: judges.embed([study.waves[v] / 32768])[0] for v in ("a0", "b2")}
+    embedded = {v: verifier.embed([study.waves[v] / 32768])[0] for v in ("a0", "b2")}
     cosine = embedded["a0"] @ embedded["b2"] / np.linalg.norm(embedded["a0"]) / np.linalg.norm(embedded["b2"])
     assert values(table, "secs")[0] == pytest.approx(cosine, abs=1e-5)
-    assert judges.calls - 2 == 9  # each of nine utterances once: the conversions are three of them
+    assert verifier.calls - 2 == 9  # each of nine utterances once: the conversions are three of them
 
 
 def test_the_upper_anchor_is_not_compared_with_itself(study: Study, anchors: dict[str, Path], tmp_path: Path) -> None:
@@ -222,7 +243,6 @@ def test_the_source_keeps_its_own_prosody_and_other_words_have_none(
     assert other["value"].isna().all() and (other["note"] == "says other words than the source").all()
 
 
-# -------------------------------------------------------------------------------------------------------------- summary
 def scores(path: Path, rows: list[tuple[str, str, float]], trials: str = "list", **columns: str) -> Path:
     """A score table of (trial_id, metric, value); the trial's id is its speakers, "s1-t2"."""
     table = pd.DataFrame(
@@ -235,7 +255,7 @@ def scores(path: Path, rows: list[tuple[str, str, float]], trials: str = "list",
             "source_speaker": [trial.split("-")[0] for trial, _, _ in rows],
             "target_speaker": [trial.split("-")[1] for trial, _, _ in rows],
             **dict.fromkeys(("text", "source_gender", "target_gender", "language", "condition"), ""),
-            "model": "judge",
+            "model": "verifier",
             "weights_sha256": "0" * 64,
             "normalizer": "plain",
         }
@@ -281,7 +301,7 @@ def test_missing_values_are_counted_with_their_reason(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("column", "value"),
-    [("definition", "secs@2"), ("model", "other judge"), ("weights_sha256", "f" * 64), ("normalizer", "loud")],
+    [("definition", "secs@2"), ("model", "other verifier"), ("weights_sha256", "f" * 64), ("normalizer", "loud")],
 )
 def test_different_definitions_never_meet(tmp_path: Path, column: str, value: str) -> None:
     one = scores(tmp_path / "one" / "speaker.parquet", grid("secs", lambda i, j: 0.5))
@@ -311,25 +331,24 @@ def test_differences_are_paired_and_the_same_when_made_twice(tmp_path: Path) -> 
     assert difference["p_value"] < 0.05
 
 
-# -------------------------------------------------------------------------------------------------------------- quality
-def test_quality_can_be_judged_of_some_trials_the_same_for_all(
+def test_quality_can_be_scored_of_some_trials_the_same_for_all(
     study: Study, anchors: dict[str, Path], tmp_path: Path
 ) -> None:
     options = OPTIONS.model_copy(update={"quality_trials": 2})
-    judged = []
+    chosen = []
     for name in ("ground-truth", "heldout-target"):
         table = score(study, anchors[name], "quality", tmp_path / name / "s.parquet", options)
         table = table[table["metric"].str.startswith("dnsmos")]
         known = table[table["value"].notna()]
         assert known["trial_id"].nunique() == 2
         assert (table["note"] == "not among the evaluation.quality_trials = 2 that are judged").sum() == 4
-        judged.append(set(known["trial_id"]))
-    assert judged[0] == judged[1]
+        chosen.append(set(known["trial_id"]))
+    assert chosen[0] == chosen[1]
 
 
-def test_a_wave_is_judged_once() -> None:
-    heard = []
-    judge = once_a_wave(lambda wave: heard.append(len(wave)) or float(wave.sum()))
+def test_a_wave_is_scored_once() -> None:
+    scored = []
+    score_wave = cached_by_wave(lambda wave: scored.append(len(wave)) or float(wave.sum()))
     one, two = np.ones(3, np.float32), np.arange(3, dtype=np.float32)
-    assert [judge(one), judge(two), judge(one.copy())] == [3.0, 3.0, 3.0]
-    assert heard == [3, 3]
+    assert [score_wave(one), score_wave(two), score_wave(one.copy())] == [3.0, 3.0, 3.0]
+    assert scored == [3, 3]

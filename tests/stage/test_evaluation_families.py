@@ -1,4 +1,4 @@
-"""What judges of one family say: verifiers with their thresholds, transcripts of sources, distortion, opinions."""
+"""The scorers of the families: verifiers with their thresholds, transcripts of sources, distortion, opinions."""
 
 from __future__ import annotations
 
@@ -8,16 +8,29 @@ import numpy as np
 import pytest
 from onnx_files import write_opinion
 from speech import TEXTS, Study
-from test_evaluation import CPU, OPTIONS, Listener, Spectra, altered, anchors, judges, score, study, values
+from test_evaluation import (
+    CPU,
+    OPTIONS,
+    FixedRecognizer,
+    SpectrumVerifier,
+    altered,
+    anchors,
+    score,
+    study,
+    values,
+    verifier,
+)
 
 from bowerbird.artifacts.tables import read_identity, read_table
-from bowerbird.encoders import recognizer, speaker
+from bowerbird.encoders.checkpoint import ModelIdentity
 from bowerbird.errors import BowerbirdError
+from bowerbird.stages.evaluation import intelligibility, speaker
 from bowerbird.stages.evaluation.aggregate import collect_series
 from bowerbird.stages.evaluation.intelligibility import transcribe_sources
+from bowerbird.stages.evaluation.score import score_trials
 from bowerbird.stages.evaluation.summarize import summarize_scores
 
-__all__ = ["anchors", "judges", "study"]  # fixtures
+__all__ = ["anchors", "study", "verifier"]  # fixtures
 
 
 def summary(paths: list[Path], output: Path) -> dict[tuple[str, str], float]:
@@ -25,7 +38,6 @@ def summary(paths: list[Path], output: Path) -> dict[tuple[str, str], float]:
     return read_table(output).set_index(["experiment", "metric"])["mean"].to_dict()
 
 
-# -------------------------------------------------------------------------------------------------------------- speaker
 def test_the_share_of_the_way_is_0_for_the_source_and_1_for_the_targets_own_speech(
     study: Study, anchors: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -61,17 +73,17 @@ def test_no_anchor_is_compared_with_itself_as_the_third_speaker(
     spoken = read_table(anchors["ground-truth"])["random_speaker_utt"].tolist()
     assert all(
         utt.endswith("1") for utt in spoken
-    )  # the anchor plays these; the judge compares with held-out ones, "2"
+    )  # the anchor plays these; the verifier compares with held-out ones, "2"
 
 
 def test_two_verifiers_stand_side_by_side(
     study: Study, anchors: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Other(Spectra):
+    class Other(SpectrumVerifier):
         def describe(self):
-            return recognizer.RecognizerIdentity("other", "2" * 64)
+            return ModelIdentity("other", "2" * 64)
 
-    monkeypatch.setattr(speaker, "load_verifier", lambda spec: Other() if spec == "other" else Spectra())
+    monkeypatch.setattr(speaker, "load_verifier", lambda spec: Other() if spec == "other" else SpectrumVerifier())
     options = OPTIONS.model_copy(update={"second_verifier": "other"})
     path = tmp_path / "ground-truth" / "speaker.parquet"
     table = score(study, anchors["ground-truth"], "speaker", path, options)
@@ -100,19 +112,16 @@ def test_a_failed_conversion_counts_in_equal_error_rates(
     assert found["failed", "acc_eer"] == pytest.approx(2 / 3)
 
 
-# ------------------------------------------------------------------------------------------------------ intelligibility
 def transcribed(study: Study, output: Path) -> Path:
     transcribe_sources(study.trials, study.audio, output, OPTIONS, CPU)
     return output
 
 
-def test_dwer_is_against_what_is_heard_in_the_source(
+def test_dwer_is_against_what_is_recognized_in_the_source(
     study: Study, anchors: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bowerbird.stages.evaluation.score import score_trials
-
     wrong = TEXTS[0].replace("birch", "perch")
-    monkeypatch.setattr(recognizer, "load_recognizer", lambda *_: Listener(heard=wrong))
+    monkeypatch.setattr(intelligibility, "load_recognizer", lambda *_: FixedRecognizer(text=wrong))
     transcripts = transcribed(study, tmp_path / "transcripts.parquet")
     assert read_table(transcripts)["utt_id"].tolist() == ["a0", "b0", "c0"]
     paths = []
@@ -139,11 +148,9 @@ def test_dwer_is_against_what_is_heard_in_the_source(
 def test_transcripts_by_another_recognizer_are_refused(
     study: Study, anchors: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bowerbird.stages.evaluation.score import score_trials
-
     transcripts = transcribed(study, tmp_path / "transcripts.parquet")
-    monkeypatch.setattr(recognizer, "load_recognizer", lambda *_: Listener(name="another"))
-    with pytest.raises(BowerbirdError, match="heard by 'listener', not by 'another'"):
+    monkeypatch.setattr(intelligibility, "load_recognizer", lambda *_: FixedRecognizer(name="another"))
+    with pytest.raises(BowerbirdError, match="transcribed by 'fixed', not by 'another'"):
         score_trials(
             anchors["ground-truth"],
             study.trials,
@@ -157,12 +164,10 @@ def test_transcripts_by_another_recognizer_are_refused(
         )
 
 
-def test_an_unheard_source_has_no_dwer(
+def test_a_source_without_words_has_no_dwer(
     study: Study, anchors: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bowerbird.stages.evaluation.score import score_trials
-
-    monkeypatch.setattr(recognizer, "load_recognizer", lambda *_: Listener(heard=""))
+    monkeypatch.setattr(intelligibility, "load_recognizer", lambda *_: FixedRecognizer(text=""))
     transcripts = transcribed(study, tmp_path / "transcripts.parquet")
     score_trials(
         anchors["ground-truth"],
@@ -181,7 +186,6 @@ def test_an_unheard_source_has_no_dwer(
     assert set(table.loc[table["metric"] == "dword_hits", "note"]) == {"nothing was heard in the source"}
 
 
-# -------------------------------------------------------------------------------------------------------------- quality
 def test_distortion_needs_parallel_truth_and_opinions_their_file(
     study: Study, anchors: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""The real judges, offline, over a small study: scored twice, in two processes, the bytes are the same; flat pitch is flat."""
+"""The real scorers, offline, over a small study: scored twice, in two processes, the bytes are the same; flat pitch is flat."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bowerbird.artifacts.audio_files import write_audio
 from bowerbird.artifacts.files import file_sha256
 from bowerbird.artifacts.tables import read_identity, read_table, write_table
 from bowerbird.config.sections.conversion import ConversionConfig
-from bowerbird.config.sections.evaluation import EvaluationConfig
+from bowerbird.config.sections.evaluation import FAMILIES, EvaluationConfig
 from bowerbird.config.sections.runtime import RuntimeConfig
 from bowerbird.config.systems.anchors import AnchorExperiment
 from bowerbird.stages.conversion.trials import convert_trials
@@ -25,7 +25,6 @@ from bowerbird.stages.evaluation.summarize import summarize_scores
 
 CPU = RuntimeConfig(device="cpu")
 OPTIONS = EvaluationConfig(bootstrap=100, quality_trials=1)
-FAMILIES = ("intelligibility", "speaker", "prosody", "quality")
 ANCHORS = ("ground-truth", "random-speaker")
 
 
@@ -52,7 +51,7 @@ def evaluate(root: Path, output: Path) -> None:
     transcribe_sources(trials, audio, transcripts, OPTIONS, CPU)
     for anchor in ANCHORS:
         for family in FAMILIES:
-            heard = transcripts if family == "intelligibility" else None
+            source_texts = transcripts if family == "intelligibility" else None
             score_trials(
                 root / "conversion" / anchor / "trials.parquet",
                 trials,
@@ -62,7 +61,7 @@ def evaluate(root: Path, output: Path) -> None:
                 family,
                 OPTIONS,
                 CPU,
-                heard,
+                source_texts,
             )
     summarize_scores(sorted(output.glob("*/*.parquet")), output / "summary.parquet", OPTIONS)
 
@@ -86,7 +85,6 @@ def test_scored_twice_every_table_has_the_same_bytes(study: Study, tmp_path: Pat
         assert read_identity(tmp_path / "one" / table)["verifiers"] == verifiers
 
 
-# -------------------------------------------------------------------------------------------------------- flattened F0
 def tone(wave: np.ndarray, pitch: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """A harmonic tone as long as ``wave`` and silent where it is, of the ``pitch`` in Hz at times in seconds."""
     time = np.arange(len(wave)) / 16000

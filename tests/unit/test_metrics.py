@@ -10,9 +10,17 @@ import pytest
 
 from bowerbird.metrics.intelligibility import count_errors, load_normalizer
 from bowerbird.metrics.prosody import MIN_VOICED, PitchDetector, PitchTrack, prosody_scores
+from bowerbird.metrics.quality import OUTPUTS, DnsmosScorer
 from bowerbird.metrics.score import Score
 from bowerbird.metrics.speaker import cosine, mean_embedding, similarity_scores
-from bowerbird.metrics.statistics import Resampling, cluster_weights, estimate_difference, estimate_mean, estimate_ratio
+from bowerbird.metrics.statistics import (
+    Resampling,
+    cluster_weights,
+    estimate,
+    estimate_difference,
+    estimate_mean,
+    replicate,
+)
 
 RATE = 16000
 
@@ -22,7 +30,6 @@ def test_a_nan_needs_a_reason() -> None:
         Score("wer", math.nan, "wer@1")
 
 
-# ------------------------------------------------------------------------------------------------------ intelligibility
 def test_word_errors_are_counts() -> None:
     counts = count_errors("the cat sat on the mat", "the cat sat mat on it now")
     assert counts.length == 6
@@ -33,7 +40,7 @@ def test_word_errors_are_counts() -> None:
     assert exact.rate == 3 / 4
 
 
-def test_nothing_heard_is_all_words_deleted_and_empty_references_have_no_rate() -> None:
+def test_an_empty_hypothesis_is_all_words_deleted_and_empty_references_have_no_rate() -> None:
     assert count_errors("a b c", "").deletions == 3
     assert count_errors("a b c", "", "char").deletions == 5
     with pytest.raises(ValueError, match="empty reference"):
@@ -59,7 +66,6 @@ def test_normalizers_differ_and_unknown_ones_are_named() -> None:
         load_normalizer("upper")
 
 
-# -------------------------------------------------------------------------------------------------------------- speaker
 def test_cosines_and_margin() -> None:
     east, north = np.array([1.0, 0.0]), np.array([0.0, 2.0])
     assert cosine(east, north) == 0.0
@@ -75,7 +81,6 @@ def test_a_loud_reference_does_not_outweigh_others() -> None:
     assert mean_embedding([np.array([1.0, 0.0]), np.array([0.0, 9.0])]) == pytest.approx([0.5, 0.5])
 
 
-# -------------------------------------------------------------------------------------------------------------- prosody
 def track(hertz: np.ndarray, voiced: np.ndarray | None = None) -> PitchTrack:
     return PitchTrack(hertz, np.ones(len(hertz), bool) if voiced is None else voiced)
 
@@ -118,32 +123,29 @@ def test_tracks_are_cut_to_the_shorter() -> None:
     assert scores["f0_pcc"] == pytest.approx(1.0)
 
 
-def test_detector_follows_a_glide_and_hears_no_pitch_in_silence() -> None:
+def test_detector_follows_a_glide_and_finds_no_pitch_in_silence() -> None:
     time = np.arange(2 * RATE) / RATE
     phase = 2 * np.pi * np.cumsum(120 + 40 * time) / RATE
     tone = sum(np.sin(n * phase) / n for n in range(1, 8)).astype(np.float32) / 4
     detector = PitchDetector()
-    heard = detector.track(tone)
+    found = detector.track(tone)
     middle = slice(20, 100)
-    expected = 120 + 40 * (np.arange(len(heard.hertz)) * 256 / RATE)
-    assert heard.voiced[middle].all()
-    assert np.abs(heard.hertz[middle] / expected[middle] - 1).max() < 0.03
+    expected = 120 + 40 * (np.arange(len(found.hertz)) * 256 / RATE)
+    assert found.voiced[middle].all()
+    assert np.abs(found.hertz[middle] / expected[middle] - 1).max() < 0.03
     assert not detector.track(np.zeros(RATE, np.float32)).voiced.any()
 
 
-# -------------------------------------------------------------------------------------------------------------- quality
-def test_dnsmos_hears_the_noise_and_repeats_itself(spoken: list[tuple[np.ndarray, str]]) -> None:
-    from bowerbird.metrics.quality import METRICS, QualityJudge, judge_identity
-
+def test_dnsmos_scores_noise_lower_and_repeats_itself(spoken: list[tuple[np.ndarray, str]]) -> None:
     wave = np.resize(spoken[0][0], int(9.01 * RATE))  # one window
     noisy = wave + (np.random.default_rng(0).normal(size=len(wave)) * 0.03).astype(np.float32)
-    clean, again, bad = (judge.score(w) for judge, w in zip([QualityJudge()] * 3, [wave, wave, noisy]))
-    assert set(clean) == set(METRICS) and clean == again
-    assert all(clean[name] > bad[name] for name in METRICS)
-    assert len(judge_identity()[1]) == 64
+    scorer = DnsmosScorer()
+    clean, again, bad = (scorer.score(w) for w in (wave, wave, noisy))
+    assert set(clean) == set(OUTPUTS) and clean == again
+    assert all(clean[name] > bad[name] for name in OUTPUTS)
+    assert len(scorer.describe().weights_sha256) == 64
 
 
-# ------------------------------------------------------------------------------------------------------------ bootstrap
 def speakers(sources: int, targets: int) -> tuple[list[str], list[str]]:
     grid = [(f"s{i}", f"t{j}") for i in range(sources) for j in range(targets)]
     return [a for a, _ in grid], [b for _, b in grid]
@@ -151,7 +153,7 @@ def speakers(sources: int, targets: int) -> tuple[list[str], list[str]]:
 
 def test_weights_are_products_of_draws() -> None:
     source, target = speakers(5, 4)
-    weights = cluster_weights(source, target, Resampling(50)).reshape(50, 5, 4)
+    weights = cluster_weights(tuple(source), tuple(target), Resampling(50)).reshape(50, 5, 4)
     assert (weights.sum(axis=(1, 2)) == 20).all()  # 5 draws of sources times 4 of targets
     assert all(np.linalg.matrix_rank(w) == 1 for w in weights)
 
@@ -172,7 +174,7 @@ def test_a_constant_has_no_width_and_a_ratio_is_pooled() -> None:
     constant = estimate_mean(np.full(9, 2.5), source, target, Resampling(100))
     assert constant.low == constant.high == constant.value == pytest.approx(2.5)
     errors, words = np.arange(9.0), np.arange(1.0, 10.0)
-    ratio = estimate_ratio(errors, words, source, target, Resampling(100))
+    ratio = estimate((errors, words), source, target, Resampling(100))
     assert ratio.value == pytest.approx(errors.sum() / words.sum())
     assert ratio.low < ratio.value < ratio.high
 
@@ -190,10 +192,11 @@ def test_paired_difference_sees_what_two_intervals_hide() -> None:
     effect = (rng.normal(size=10)[:, None] + rng.normal(size=10)[None]).ravel()
     one, two = effect + 0.1, effect + rng.normal(size=100) * 0.05
     ones, resampling = np.ones(100), Resampling(400)
-    difference = estimate_difference((one, ones), (two, ones), source, target, resampling)
+    first, second = (replicate((values, ones), source, target, resampling) for values in (one, two))
+    difference = estimate_difference(first, second)
     assert estimate_mean(one, source, target, resampling).low < estimate_mean(two, source, target, resampling).high
     assert difference.low > 0 and difference.p_value < 0.05
-    same = estimate_difference((one, ones), (one, ones), source, target, resampling)
+    same = estimate_difference(first, first)
     assert same.value == 0.0 and same.p_value == 1.0
 
 
@@ -204,14 +207,13 @@ def test_clustered_intervals_cover_where_naive_ones_do_not() -> None:
     clustered = naive = 0
     for study in range(60):
         values = (rng.normal(size=12)[:, None] + rng.normal(size=12)[None] + rng.normal(size=(12, 12))).ravel()
-        estimate = estimate_mean(values, source, target, Resampling(200, seed=study))
-        clustered += estimate.low <= 0 <= estimate.high
+        found = estimate_mean(values, source, target, Resampling(200, seed=study))
+        clustered += found.low <= 0 <= found.high
         naive += abs(values.mean()) <= 1.96 * values.std() / 12
     assert clustered >= 50
     assert naive <= 40
 
 
-# ---------------------------------------------------------------------------------------------------------- recognizers
 @pytest.fixture(scope="module")
 def spoken(librispeech_mini: Path) -> list[tuple[np.ndarray, str]]:
     """The three shortest test utterances with their texts."""
@@ -244,9 +246,9 @@ def test_closed_set_finds_the_sentence_and_can_refuse(spoken: list[tuple[np.ndar
     texts = [text for _, text in spoken]
     recognizer = ClosedSetRecognizer([*texts, "She sells sea shells by the sea shore.", "qqqx zzzkj"])
     noise = np.random.default_rng(0).normal(size=2 * RATE).astype(np.float32) * 0.1
-    heard = recognizer.recognize([wave for wave, _ in spoken] + [noise, np.zeros(RATE, np.float32)])
-    assert heard[3:] == ["", ""]
-    assert sum(a == b for a, b in zip(heard, texts)) >= 2
+    recognized = recognizer.recognize([wave for wave, _ in spoken] + [noise, np.zeros(RATE, np.float32)])
+    assert recognized[3:] == ["", ""]
+    assert sum(a == b for a, b in zip(recognized, texts)) >= 2
     assert not recognizer.knows("qqqx zzzkj")
     alone = ClosedSetRecognizer(["She sells sea shells by the sea shore.", "How much wood would a woodchuck chuck?"])
     assert alone.recognize([wave for wave, _ in spoken]) == ["", "", ""]

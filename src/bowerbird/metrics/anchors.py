@@ -1,67 +1,73 @@
-"""Whether the anchors lie where they must: a table whose scale is bent is not to be read further.
+"""Whether the anchors lie where they must: a table whose anchors are out of order is not to be read further.
 
-Ground truth has the fewest word errors of all that say the source's words; the held-out target is the likest to itself;
-a third speaker is less like the target than any system. What lies the wrong way round is either told apart by the paired
-interval ("out of order"), or is not, which is what few trials and a weak recognizer give.
+Ground truth has the fewest word errors of all that say the source's words; the held-out target is the most similar to
+itself; a third speaker is less similar to the target than any system. An experiment on the wrong side of its anchor is out
+of order where the paired interval excludes zero, and undecided where it does not, which few trials and a weak recognizer
+give.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 
 @dataclass(frozen=True)
-class Order:
-    """One expectation, and the experiments that are on the wrong side of their anchor."""
+class AnchorRule:
+    """One expectation: ``sign * (anchor - other)`` is not negative in a metric."""
 
-    says: str
-    against: int  # experiments it was compared with
-    wrong: list[str] = field(default_factory=list)  # told apart by the interval
-    unsure: list[str] = field(default_factory=list)
+    expectation: str
+    metric: str
+    anchor: str
+    sign: Literal[-1, 1]
+    others: tuple[str, ...]  # kinds of experiments, and anchors, that it holds against
 
 
-RULES = (  # (what must hold, metric, anchor, sign of anchor - other, kinds and anchors it holds against)
-    ("Ground truth has the fewest word errors", "wer", "ground-truth", -1, ("system", "control", "vocoder")),
-    (
+@dataclass(frozen=True)
+class AnchorCheck:
+    """One expectation, and the experiments that are on the wrong side of the anchor."""
+
+    expectation: str
+    num_compared: int
+    out_of_order: list[str] = field(default_factory=list)  # the paired interval excludes zero
+    undecided: list[str] = field(default_factory=list)  # it does not
+
+
+RULES = (
+    AnchorRule("Ground truth has the fewest word errors", "wer", "ground-truth", -1, ("system", "control", "vocoder")),
+    AnchorRule(
         "The held-out target has the highest SECS",
         "secs",
         "heldout-target",
         1,
         ("system", "control", "ground-truth", "vocoder", "random-speaker"),
     ),
-    ("The random speaker has a lower SECS than every system", "secs", "random-speaker", -1, ("system",)),
+    AnchorRule("The random speaker has a lower SECS than every system", "secs", "random-speaker", -1, ("system",)),
 )
 
 
-def check_anchors(differences: pd.DataFrame, kinds: dict[str, str], roles: dict[str, str]) -> list[Order]:
-    """Each rule over the table of paired differences.
+def check_anchors(differences: pd.DataFrame, kinds: dict[str, str], roles: dict[str, str]) -> list[AnchorCheck]:
+    """Every rule over the table of paired differences; a rule that compares nothing is left out.
 
     ``kinds``: system, control or anchor by experiment; ``roles``: which anchor an experiment is, by experiment.
     """
-    if differences.empty:
-        return []
-    found = []
-    for says, metric, anchor, sign, against in RULES:
-        rows = differences[differences["metric"] == metric].to_dict("records")
-        pairs = [pair for row in rows if (pair := _seen_from(row, anchor, roles))]
-        pairs = [(name, row) for name, row in pairs if kinds.get(name) in against or roles.get(name) in against]
-        wrong: list[str] = []
-        unsure: list[str] = []
-        for name, row in pairs:
-            if sign * row["difference"] >= 0:
-                continue
-            apart = row["low"] > 0 or row["high"] < 0
-            (wrong if apart else unsure).append(name)
+    checks = []
+    for rule in RULES:
+        rows = differences[differences["metric"] == rule.metric].to_dict("records") if len(differences) else []
+        pairs = [pair for row in rows if (pair := _anchor_minus_other(row, rule.anchor, roles))]
+        pairs = [(name, row) for name, row in pairs if {kinds.get(name), roles.get(name)} & {*rule.others}]
+        wrong = [(name, row) for name, row in pairs if rule.sign * row["difference"] < 0]
+        out_of_order = [name for name, row in wrong if row["low"] > 0 or row["high"] < 0]
+        undecided = [name for name, _ in wrong if name not in out_of_order]
         if pairs:
-            found.append(Order(says, len(pairs), wrong, unsure))
-    return found
+            checks.append(AnchorCheck(rule.expectation, len(pairs), out_of_order, undecided))
+    return checks
 
 
-def _seen_from(row: dict[str, Any], anchor: str, roles: dict[str, str]) -> tuple[str, dict[str, Any]] | None:
-    """(the other experiment, anchor minus other) of a difference that involves the anchor."""
+def _anchor_minus_other(row: dict[str, Any], anchor: str, roles: dict[str, str]) -> tuple[str, dict[str, Any]] | None:
+    """(the other experiment, anchor minus other) of a paired difference; None where the anchor is in neither place."""
     first, second = row["first"], row["second"]
     if roles.get(first) == anchor:
         return second, row

@@ -3,10 +3,12 @@
 ``MCD = 10 / ln 10 * sqrt(2 * sum_{m=1..24} (c_m - c'_m)^2)`` in dB (Kubichek 1993), averaged over the steps of the path
 that aligns both utterances in time (dynamic time warping, steps of one frame on either side or both, Euclidean cost).
 
-* Cepstra are the cosine transform of the 80-band log-mel magnitude spectrum, a frame each 10 ms, scaled so that
+* Cepstra are the cosine transform of the 80-band log-mel magnitude spectrum, one frame per 10 ms, scaled so that
   ``ln |H| = sum_m c_m cos(m w)`` over the mel axis. ``c_0``, the loudness, is left out. This is our definition: numbers
   from WORLD's or SPTK's mel-generalised cepstra are another metric and not comparable with it.
 * Nothing is trimmed: silence at the ends is aligned as everything else is.
+
+Letters: ``N`` samples, ``T`` frames.
 """
 
 from __future__ import annotations
@@ -19,12 +21,8 @@ import torch
 
 from bowerbird.nn.mel import LogMel
 
-ORDER, BANDS, HOP = 24, 80, 160
-
-
-MODEL = f"mel cepstra 1 to {ORDER} of {BANDS} bands, 10 ms, time-warped"
-
-
+ORDER, BANDS, CEPSTRAL_HOP = 24, 80, 160
+MODEL = f"mel cepstra 1 to {ORDER} of {BANDS} bands, 10 ms, time-warped"  # what score rows of ``mcd`` name
 _DECIBELS = 10 / math.log(10) * math.sqrt(2)
 
 
@@ -37,11 +35,11 @@ def _basis() -> np.ndarray:
 
 @functools.cache
 def _mel() -> LogMel:
-    return LogMel(hop=HOP, bands=BANDS)
+    return LogMel(hop=CEPSTRAL_HOP, bands=BANDS)
 
 
 def mel_cepstra(wave: np.ndarray) -> np.ndarray:
-    """Cepstra ``(frames, 24)`` float64 of a 16 kHz ``wave`` ``(samples,)``; at least one window of 64 ms."""
+    """Cepstra ``(T, 24)`` float64 of a 16 kHz ``wave`` ``(N,)``; shorter ones are padded to a window of 64 ms."""
     padded = np.pad(np.asarray(wave, np.float32), (0, max(0, 1024 - len(wave))))
     with torch.inference_mode():
         mel = _mel()(torch.from_numpy(padded)[None])[0].double().numpy()
@@ -49,7 +47,7 @@ def mel_cepstra(wave: np.ndarray) -> np.ndarray:
 
 
 def align(cost: np.ndarray) -> np.ndarray:
-    """The cheapest path ``(steps, 2)`` through ``cost`` ``(n, m)`` from corner to corner, by anti-diagonals."""
+    """The cheapest path ``(steps, 2)`` through ``cost`` ``(n, m)`` from corner to corner, found by anti-diagonals."""
     n, m = cost.shape
     total = np.full((n + 1, m + 1), np.inf)
     total[0, 0] = 0.0
@@ -67,7 +65,7 @@ def align(cost: np.ndarray) -> np.ndarray:
 
 
 def mel_cepstral_distortion(converted: np.ndarray, truth: np.ndarray) -> float:
-    """MCD in dB of two waves ``(samples,)`` at 16 kHz that say the same words."""
+    """MCD in dB of two waves ``(N,)`` at 16 kHz that say the same words."""
     ours, theirs = mel_cepstra(converted), mel_cepstra(truth)
     squares = (ours**2).sum(1)[:, None] + (theirs**2).sum(1)[None] - 2 * ours @ theirs.T
     cost = np.sqrt(np.maximum(squares, 0.0))

@@ -1,19 +1,20 @@
-"""Word and character errors, kept as counts so that a corpus-level rate is pooled and never a mean of rates.
+"""Word and character errors, kept as counts so that the rate of a list is pooled and never a mean of rates.
 
 ``WER = (S + D + I) / (H + S + D)``, summed over all trials before the division. The mean over utterances of each one's
 own rate is another number (it weighs short sentences more, and is what seed-tts-eval averages) and bears another name,
 ``mwer``. ``mcer`` is its counterpart in characters.
 
-``dwer`` is pooled as WER is, but against what the **same recognizer hears in the source**: words it gets wrong in the
+``dwer`` is pooled as WER is, but against what the **same recognizer reads in the source**: words it gets wrong in the
 source already are no fault of the conversion, and no transcript is needed ("differential WER" of speech enhancement).
-Where nothing was heard in the source it has no value.
+Where nothing was recognized in the source it has no value.
 
-A failed conversion says nothing: every word of the reference is deleted. It is never left out.
+In a failed conversion every word of the reference is deleted. It is never left out.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -38,17 +39,18 @@ class ErrorCounts:
 
     @property
     def errors(self) -> int:
+        """Substitutions, deletions and insertions together."""
         return self.substitutions + self.deletions + self.insertions
 
     @property
     def rate(self) -> float:
-        """Errors over reference units; above 1 where much was inserted."""
+        """Errors per unit of the reference; above 1 where much was inserted."""
         return self.errors / self.length
 
 
 @functools.cache
 def load_normalizer(name: str) -> Callable[[str], str]:
-    """What transcripts go through before they are compared: Whisper's normalizers (Radford et al. 2022, appendix C)."""
+    """The function that normalizes texts before they are compared: Whisper's (Radford et al. 2022, appendix C)."""
     if name == "whisper-english":
         from whisper_normalizer.english import EnglishTextNormalizer
 
@@ -64,8 +66,6 @@ def load_normalizer(name: str) -> Callable[[str], str]:
 
 def normalizer_id(name: str) -> str:
     """The normalizer's name with the version of the package it comes from."""
-    import importlib.metadata
-
     return f"{name} (whisper-normalizer {importlib.metadata.version('whisper-normalizer')})"
 
 

@@ -5,75 +5,65 @@ What a folder of ``evaluation.opinions`` holds decides how it is read:
 * ``utmos22_strong*.pt``: UTMOS22 strong, by `bowerbird.metrics.utmos`;
 * ``nisqa.tar``, ``nisqa_mos_only.tar``: NISQA, by `bowerbird.metrics.nisqa`; the first has four more metrics, named
   ``<name>_noisiness``, ``_discontinuity``, ``_coloration``, ``_loudness``;
-* ``model.onnx``: one input, a float32 waveform ``(1, samples)`` at 16 kHz, and one output of a single value.
+* ``model.onnx``: one input, a float32 waveform ``(1, N)`` at 16 kHz, and one output of a single value.
 
     evaluation: {opinions: {utmos: models/utmos, nisqa: models/nisqa}}
 
-The metric bears the name given there, the row what read it, the file's or folder's name and the file's SHA-256. None of
-the published weights was at hand: what is tested is that files of their layout are read, run and recorded as said here.
+The metric bears the name given there; its rows name the model, the file or folder, and the file's SHA-256. None of the
+published weights was at hand: what is tested is that files of their layout are read, run and recorded as described here.
+
+Letters: ``N`` samples.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
-from bowerbird.artifacts.files import file_sha256
-from bowerbird.encoders.onnx import FILE, ExportedModel
-from bowerbird.errors import BowerbirdError
+from bowerbird.config.base import ModelReference
+from bowerbird.encoders.checkpoint import OPINION, ModelIdentity, find_checkpoint
+from bowerbird.encoders.onnx import ExportedModel
+from bowerbird.metrics.nisqa import Nisqa
+from bowerbird.metrics.utmos import Utmos
 
-PATTERNS = (FILE, "utmos22_strong*.pt", "nisqa.tar", "nisqa_mos_only.tar")
 
-
-class OpinionJudge:
+class OpinionScorer:
     """One model; its ``metrics`` are ``name``, and of NISQA its dimensions as well."""
 
     def __init__(self, name: str, folder: str) -> None:
         option = f"evaluation.opinions.{name}"
-        path = find_weights(Path(folder).expanduser(), option)
+        checkpoint = find_checkpoint(ModelReference("folder", folder), option, OPINION)
+        path = checkpoint.weights[0]
         self.metrics: tuple[str, ...] = (name,)
-        self.weights_sha256 = file_sha256(path)
-        if path.name == FILE:
-            self.model = f"{name} {path.parent.resolve().name}"
-            self._judge: Callable[[np.ndarray], list[float]] = _exported(ExportedModel(str(path.parent), option))
+        self._score: Callable[[np.ndarray], list[float]]
+        if path.suffix == ".onnx":
+            model, self._score = f"{name} {checkpoint.name}", _single_value(ExportedModel(folder, option))
         elif path.suffix == ".pt":
-            from bowerbird.metrics.utmos import Utmos
-
             utmos = Utmos(path, option)
-            self.model, self._judge = f"utmos22-strong {path.name}", lambda wave: [utmos.score(wave)]
+            model, self._score = f"utmos22-strong {path.name}", lambda wave: [utmos.score(wave)]
         else:
-            from bowerbird.metrics.nisqa import Nisqa
-
             nisqa = Nisqa(path, option)
             self.metrics = tuple(f"{name}{dimension}" for dimension in nisqa.dimensions)
-            self.model, self._judge = f"nisqa {path.name} at {nisqa.rate} Hz", nisqa.score
+            model, self._score = f"nisqa {path.name} at {nisqa.rate} Hz", nisqa.score
+        self.identity = ModelIdentity(model, checkpoint.weights_sha256)
 
     def score(self, wave: np.ndarray) -> dict[str, float]:
-        """The opinion scores of a 16 kHz mono ``wave`` ``(samples,)`` by metric."""
-        return dict(zip(self.metrics, self._judge(wave), strict=True))
+        """The opinion scores of a 16 kHz ``wave`` ``(N,)``, by metric."""
+        return dict(zip(self.metrics, self._score(wave), strict=True))
+
+    def describe(self) -> ModelIdentity:
+        """The kind of model with its file or folder, and the file's SHA-256."""
+        return self.identity
 
 
-def find_weights(folder: Path, option: str) -> Path:
-    """The file in ``folder`` that is read; an error if there is none, or more than one."""
-    found = sorted({path for pattern in PATTERNS for path in folder.glob(pattern) if path.is_file()})
-    if not found:
-        raise BowerbirdError(
-            f"{option}: {folder}: has no {', '.join(PATTERNS[:-1])} or {PATTERNS[-1]}; put the weights there, or leave it out"
-        )
-    if len(found) > 1:
-        raise BowerbirdError(
-            f"{option}: {folder}: has {found[0].name} and {found[1].name}; which is meant? One file a folder"
-        )
-    return found[0]
+def _single_value(model: ExportedModel) -> Callable[[np.ndarray], list[float]]:
+    """The exported model's output for a wave ``(N,)``, an error unless it is one number."""
 
-
-def _exported(model: ExportedModel) -> Callable[[np.ndarray], list[float]]:
-    def judge(wave: np.ndarray) -> list[float]:
+    def score(wave: np.ndarray) -> list[float]:
         value = model(wave)
         if value.size != 1:
             raise ValueError(f"{model.path}: gives {value.size} values, an opinion score is one")
         return [float(value.reshape(()))]
 
-    return judge
+    return score

@@ -1,4 +1,4 @@
-"""How much of the source's intonation a conversion keeps, on frames of 16 ms by swift-f0.
+"""How much of the source's prosody a conversion keeps, on frames of 16 ms by swift-f0.
 
 Both tracks start at sample 0 and are cut to the shorter one. A frame is voiced where the detector's confidence is at
 least 0.5. Pitch enters as ``12 log2(F0)``, in semitones.
@@ -15,50 +15,49 @@ least 0.5. Pitch enters as ``12 log2(F0)``, in semitones.
   all common frames, as the evaluation scripts that circulate with FreeVC compute "F0-PCC". It mostly measures whether
   both are voiced at the same time: a conversion with flat pitch still scores high.
 
-Fewer than `MIN_VOICED` frames voiced in both: the first two have no value.
+The first two have no value where fewer than `MIN_VOICED` frames are voiced in both.
+
+Letters: ``N`` samples, ``T`` frames.
 """
 
 from __future__ import annotations
 
-import functools
+import importlib.metadata
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from bowerbird.artifacts.files import file_sha256
+from bowerbird.audio import SAMPLE_RATE
+from bowerbird.encoders.checkpoint import ModelIdentity, packaged_file
+
 MIN_VOICED = 10
-
-
 FLAT_SEMITONES = 0.1  # a pitch track whose standard deviation is below is flat: what is left is the detector's jitter
-
-
-_FLAT = 1e-3  # Hz or dB; a track whose standard deviation is below is constant
-
-
-DEFINITIONS = {"f0_pcc": "f0_pcc@2"}  # the others are at version 1
+CONSTANT = 1e-3  # Hz or dB; a track whose standard deviation is below is constant
+ENERGY_MODEL = "energy in dB, 64 ms every 16 ms"  # what score rows of ``epcc`` name
+ENERGY_WINDOW, ENERGY_HOP, ENERGY_FLOOR_DB = 1024, 256, 60.0
 
 
 @dataclass(frozen=True)
 class PitchTrack:
-    """``hertz`` float64 ``(frames,)`` and ``voiced`` bool ``(frames,)``, a frame each 256 samples."""
+    """``hertz`` float64 ``(T,)`` and ``voiced`` bool ``(T,)``, one frame per 256 samples."""
 
     hertz: np.ndarray
     voiced: np.ndarray
 
 
-_WINDOW, _HOP, _FLOOR_DB = 1024, 256, 60.0
-
-
 def energy_track(wave: np.ndarray) -> np.ndarray:
-    """Energy in dB ``(samples // 256 + 1,)`` of a 16 kHz ``wave``, Hann windows of 1024 around each 256th sample."""
-    padded = np.pad(np.asarray(wave, np.float64), _WINDOW // 2)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::_HOP]
-    power = (frames**2) @ np.hanning(_WINDOW) / (_WINDOW / 2)
+    """Energy in dB ``(N // 256 + 1,)`` of a 16 kHz ``wave`` ``(N,)``, Hann windows of 1024 around every 256th sample."""
+    padded = np.pad(np.asarray(wave, np.float64), ENERGY_WINDOW // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, ENERGY_WINDOW)[::ENERGY_HOP]
+    power = (frames**2) @ np.hanning(ENERGY_WINDOW) / (ENERGY_WINDOW / 2)
     decibels = 10 * np.log10(np.maximum(power, 1e-12))
-    return np.asarray(np.maximum(decibels, decibels.max() - _FLOOR_DB))
+    return np.asarray(np.maximum(decibels, decibels.max() - ENERGY_FLOOR_DB))
 
 
 def energy_correlation(converted: np.ndarray, source: np.ndarray) -> float:
-    """``epcc`` of two energy tracks ``(frames,)`` in dB, cut to the shorter."""
+    """``epcc`` of two energy tracks ``(T,)`` in dB, cut to the shorter."""
     frames = min(len(converted), len(source))
     a, b = converted[:frames], source[:frames]
     return pearson(a - a.mean(), b - b.mean())
@@ -68,37 +67,28 @@ class PitchDetector:
     """swift-f0 with its bundled weights, on one thread."""
 
     def __init__(self) -> None:
-        import swift_f0
+        import swift_f0  # a slow library
 
         self.detector = swift_f0.SwiftF0(threads=1, spin=False)
 
     def track(self, wave: np.ndarray) -> PitchTrack:
-        """Pitch of a 16 kHz mono ``wave`` ``(samples,)`` float32."""
-        result = self.detector.detect(wave, 16000)
+        """Pitch of a 16 kHz ``wave`` ``(N,)`` float32."""
+        result = self.detector.detect(wave, SAMPLE_RATE)
         return PitchTrack(result.pitch_hz, (result.confidence >= 0.5) & (result.pitch_hz > 0))
 
-
-@functools.cache
-def detector_identity() -> tuple[str, str]:
-    """(model id, SHA-256 of the weights)."""
-    import importlib.metadata
-    from pathlib import Path
-
-    import swift_f0
-
-    from bowerbird.artifacts.files import file_sha256
-
-    weights = Path(swift_f0.__file__).parent / "model.onnx"
-    return f"swift-f0 {importlib.metadata.version('swift-f0')}", file_sha256(weights)
+    def describe(self) -> ModelIdentity:
+        """The detector by name, and the SHA-256 of its weights."""
+        weights = packaged_file("swift_f0", "model.onnx", "evaluation.prosody")
+        return ModelIdentity(f"swift-f0 {importlib.metadata.version('swift-f0')}", file_sha256(weights))
 
 
 def prosody_scores(converted: PitchTrack, source: PitchTrack) -> tuple[dict[str, float], str]:
-    """The metrics of one trial, and a note that says why some are NaN ("" if none is)."""
+    """The metrics of pitch of one trial, and the reason why some are NaN ("" where none is)."""
     frames = min(len(converted.hertz), len(source.hertz))
     ours, theirs = converted.voiced[:frames], source.voiced[:frames]
-    scores = {"f0_pcc": float("nan"), "f0_rmse_centred": float("nan"), "vuv_f1": voicing_f1(ours, theirs)}
+    scores = {"f0_pcc": math.nan, "f0_rmse_centred": math.nan, "vuv_f1": voicing_f1(ours, theirs)}
     a, b = (np.where(voiced, t.hertz[:frames], 0.0) for voiced, t in ((ours, converted), (theirs, source)))
-    scores["f0_pcc_zeros"] = pearson(a - a.mean(), b - b.mean()) if frames else float("nan")
+    scores["f0_pcc_zeros"] = pearson(a - a.mean(), b - b.mean()) if frames else math.nan
     both = ours & theirs
     notes = []
     if both.sum() >= MIN_VOICED:
@@ -115,14 +105,14 @@ def prosody_scores(converted: PitchTrack, source: PitchTrack) -> tuple[dict[str,
     return scores, "; ".join(notes)
 
 
-def pearson(a: np.ndarray, b: np.ndarray, flat: float = _FLAT) -> float:
-    """Correlation of two centred tracks; 0 where the standard deviation of one is below ``flat``."""
+def pearson(a: np.ndarray, b: np.ndarray, flat: float = CONSTANT) -> float:
+    """Correlation of two centred tracks ``(T,)``; 0 where the standard deviation of one is below ``flat``."""
     if not len(a) or min(a.std(), b.std()) < flat:
         return 0.0
     return float(np.clip((a @ b) / np.sqrt((a @ a) * (b @ b)), -1.0, 1.0))
 
 
 def voicing_f1(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """F1 of the decision "voiced"; NaN where neither track has a voiced frame."""
+    """F1 of the decision "voiced", bool ``(T,)``; NaN where neither track has a voiced frame."""
     total = int(ours.sum()) + int(theirs.sum())
-    return 2 * int((ours & theirs).sum()) / total if total else float("nan")
+    return 2 * int((ours & theirs).sum()) / total if total else math.nan

@@ -7,6 +7,8 @@ file, the paper's phoneme encoder is left out. wav2vec 2.0 is that of ``transfor
 
 Tested on randomly filled weights in the published layout against another implementation of wav2vec 2.0; the published
 weights were not at hand.
+
+Letters: ``N`` samples, ``T`` frames, ``D`` width of wav2vec 2.0.
 """
 
 from __future__ import annotations
@@ -22,12 +24,9 @@ from torch import Tensor, nn
 
 from bowerbird.errors import BowerbirdError
 
-STRIDES = (5, 2, 2, 2, 2, 2, 2)
-
-
-FEWEST = 400  # samples that the convolutions need for one frame
-
-
+STRIDES = (5, 2, 2, 2, 2, 2, 2)  # of the convolutions
+FEWEST_SAMPLES = 400  # samples that the convolutions need for one frame
+WAV2VEC = "wav2vec2."  # begins the names of its weights
 RENAMED = (  # published name -> that of transformers
     (r"feature_extractor\.conv_layers\.(\d+)\.0\.", r"feature_extractor.conv_layers.\1.conv."),
     (r"feature_extractor\.conv_layers\.(\d+)\.2\.", r"feature_extractor.conv_layers.\1.layer_norm."),
@@ -44,11 +43,8 @@ RENAMED = (  # published name -> that of transformers
 )
 
 
-INSIDE = "wav2vec2."
-
-
 class Utmos:
-    """The network of one file."""
+    """The network of one file; ``option`` names the key of the configuration in errors."""
 
     def __init__(self, path: Path, option: str) -> None:
         try:
@@ -62,9 +58,10 @@ class Utmos:
             raise BowerbirdError(f"{option}: {path}: not the weights of UTMOS22 strong ({reason})") from None
 
     def _build(self, state: dict[str, Tensor]) -> None:
+        """Builds the network in the sizes of the weights and fills it; random numbers are left as they were."""
         from transformers import Wav2Vec2Model
 
-        inner = {key.removeprefix(INSIDE): value for key, value in state.items() if key.startswith(INSIDE)}
+        inner = {key.removeprefix(WAV2VEC): value for key, value in state.items() if key.startswith(WAV2VEC)}
         with torch.random.fork_rng(devices=[]):
             self.encoder: nn.Module = Wav2Vec2Model(_configuration(inner))
             self.blstm = nn.LSTM(
@@ -84,12 +81,12 @@ class Utmos:
 
     @torch.inference_mode()
     def score(self, wave: np.ndarray) -> float:
-        """Estimated opinion (about 1 to 5) of a 16 kHz mono ``wave`` ``(samples,)``; short speech is repeated."""
+        """Estimated opinion (about 1 to 5) of a 16 kHz ``wave`` ``(N,)``; short speech is repeated."""
         if wave.size == 0:
-            raise ValueError("no samples to judge")
+            raise ValueError("no samples to score")
         samples = torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float32))
-        samples = samples.repeat(math.ceil(FEWEST / len(samples)))
-        frames = self.encoder(samples[None]).last_hidden_state  # (1, frames, width)
+        samples = samples.repeat(math.ceil(FEWEST_SAMPLES / len(samples)))
+        frames = self.encoder(samples[None]).last_hidden_state  # (1, T, D)
         context = self.context[:, None].expand(-1, frames.shape[1], -1)
         found = self.projection(self.blstm(torch.cat([frames, context], dim=2))[0])
         return float(found.double().mean() * 2 + 3)

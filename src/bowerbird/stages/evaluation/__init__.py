@@ -1,5 +1,6 @@
-"""The version of the stage *evaluation*: raised when the same conversions give other numbers or other columns."""
+"""Stage *evaluation*: scores of the conversions, their summary with intervals, and comparisons of experiments.
 
-from __future__ import annotations
+``VERSION`` is raised when the same conversions give other numbers or other columns.
+"""
 
 VERSION = 3

@@ -1,4 +1,7 @@
-"""Scores as series: one metric of one experiment over its trials, and whether two of them may be compared."""
+"""Scores as series: one metric of one experiment over its trials, and whether two of them may be compared.
+
+Letters: ``N`` trials.
+"""
 
 from __future__ import annotations
 
@@ -12,76 +15,26 @@ import pandas as pd
 
 from bowerbird.artifacts.tables import read_identity, read_table
 from bowerbird.errors import BowerbirdError
+from bowerbird.metrics.registry import METRICS, PARTS, Metric, Pooling
 from bowerbird.metrics.statistics import Statistic, equal_error_rate, pooled_ratio
 
-JUDGED_BY = ("definition", "model", "weights_sha256", "normalizer")  # what must agree before two numbers may meet
-
-
+SCORING = ("definition", "model", "weights_sha256", "normalizer")  # columns that must agree where numbers are compared
 SPEAKERS = ["source_speaker", "target_speaker"]
-
-
 GROUPING = ["source_gender", "target_gender", "language", "condition"]
 
-
-FAILED = "conversion failed"  # how the note of such a trial begins
-
-
+FAILED = "conversion failed"  # the beginning of the note of such a trial
+LEAST_COSINE = -1.0  # what a failed conversion's similarity counts as in an equal error rate
 NO_SECOND = "none; judged by one verifier only"
 
 
 @dataclass(frozen=True)
-class Combined:
-    """A metric of the whole list that is made of several per-trial values."""
-
-    first: tuple[str, ...]  # summed: errors, or the scores that should be accepted
-    second: tuple[str, ...]  # summed: units of the reference, or the scores that should be rejected
-    says: str
-    statistic: Statistic = pooled_ratio
-
-
-def _rate(unit: str, says: str) -> Combined:
-    errors = tuple(f"{unit}_{name}" for name in ("substitutions", "deletions", "insertions"))
-    units = tuple(f"{unit}_{name}" for name in ("hits", "substitutions", "deletions"))
-    return Combined(errors, units, says)
-
-
-# Metrics that are no mean over trials. The rows they are made of are not summarized themselves.
-COMBINED: dict[str, Combined] = {
-    "wer": _rate("word", "errors / words, summed over trials"),
-    "cer": _rate("char", "errors / characters, summed over trials"),
-    "dwer": _rate("dword", "errors / words heard in the source, summed over trials"),
-}
-
-
-for _suffix in ("", "_second"):
-    COMBINED[f"secs_rel{_suffix}"] = Combined(
-        (f"secs_gain{_suffix}",), (f"secs_span{_suffix}",), "gain in cosine / possible gain, summed over trials"
-    )
-    COMBINED[f"eer_ind{_suffix}"] = Combined(
-        (f"secs_real{_suffix}",), (f"secs{_suffix}",), "equal error rate over the list", equal_error_rate
-    )
-    COMBINED[f"eer_ver{_suffix}"] = Combined(
-        (f"secs{_suffix}",), (f"secs_other{_suffix}",), "equal error rate over the list", equal_error_rate
-    )
-
-
-_SHOWN_TOO = {"secs", "secs_second"}
-
-
-_PARTS = {name for made in COMBINED.values() for name in (*made.first, *made.second)} - _SHOWN_TOO
-
-
-NO_COSINE = -1.0  # what a failed conversion's similarity counts as in an equal error rate: the least there is
-
-
-@dataclass(frozen=True)
 class Series:
-    """One metric of one experiment: per trial two columns that a statistic turns into a number."""
+    """One metric of one experiment: two columns over its trials, and the statistic that makes one number of them."""
 
     experiment: str
     metric: str
-    pooled: str
-    made: Mapping[str, str]  # JUDGED_BY -> value
+    pooled: str  # the statistic in words
+    scoring: Mapping[str, str]  # SCORING -> value
     trials: pd.DataFrame  # index trial_id: first, second, the speakers, what trials are grouped by, note
     statistic: Statistic = pooled_ratio
 
@@ -92,61 +45,65 @@ class Series:
 
     @staticmethod
     def columns(trials: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """The statistic's two columns, float64 ``(N,)``."""
         return trials["first"].to_numpy(dtype=np.float64), trials["second"].to_numpy(dtype=np.float64)
 
     @staticmethod
     def speakers(trials: pd.DataFrame) -> tuple[list[str], list[str]]:
+        """Source and target speaker of each trial."""
         return trials["source_speaker"].tolist(), trials["target_speaker"].tolist()
 
 
 def collect_series(tables: Mapping[Path, pd.DataFrame], names: Mapping[Path, str] | None = None) -> list[Series]:
-    """Every metric of every experiment, the combined ones first; in the order of the tables.
+    """Every metric of every experiment, pooled ones before means; in the order of the tables.
 
-    An experiment's name is its table's folder, or what ``names`` says.
+    An experiment's name is its table's folder, or what ``names`` gives.
     """
     series = []
     for path, table in tables.items():
         name = (names or {}).get(path, path.parent.name)
-        by_metric = {str(metric): rows.set_index("trial_id") for metric, rows in table.groupby("metric", sort=False)}
-        for metric, combined in COMBINED.items():
-            if {*combined.first, *combined.second} <= by_metric.keys():
-                series.append(_combine(name, metric, combined, by_metric))
-        for metric, rows in by_metric.items():
-            if metric not in _PARTS:
-                trials = _trials(rows, rows["value"], rows["value"] * 0 + 1)
-                series.append(Series(name, metric, "mean over trials", _made(rows), trials))
+        rows_of = {str(metric): rows.set_index("trial_id") for metric, rows in table.groupby("metric", sort=False)}
+        for metric in METRICS.values():
+            if metric.pooling and rows_of.keys() >= {*metric.pooling.parts}:
+                series.append(_pooled_series(name, metric, metric.pooling, rows_of))
+        for row_name, rows in rows_of.items():
+            if row_name not in PARTS:
+                trials = _trial_columns(rows, rows["value"], rows["value"] * 0 + 1)
+                series.append(Series(name, row_name, "mean over trials", _scoring(rows), trials))
     return series
 
 
-def _combine(name: str, metric: str, combined: Combined, by_metric: Mapping[str, pd.DataFrame]) -> Series:
-    rows = by_metric[combined.first[0]]
-    worst = combined.statistic is equal_error_rate
+def _pooled_series(experiment: str, metric: Metric, pooling: Pooling, rows_of: Mapping[str, pd.DataFrame]) -> Series:
+    """A series whose columns are sums over several rows of each trial."""
+    rows = rows_of[pooling.first[0]]
+    fill_failed = pooling.statistic is equal_error_rate  # there a failed conversion resembles nobody
     first, second = (
-        sum(_counted(by_metric[part], worst) for part in parts) for parts in (combined.first, combined.second)
+        sum(_values(rows_of[part], fill_failed) for part in parts) for parts in (pooling.first, pooling.second)
     )
-    made = {**_made(rows), "definition": f"{metric}@1"}
-    return Series(name, metric, combined.says, made, _trials(rows, first, second), combined.statistic)
+    scoring = {**_scoring(rows), "definition": metric.definition}
+    trials = _trial_columns(rows, first, second)
+    return Series(experiment, metric.name, pooling.description, scoring, trials, pooling.statistic)
 
 
-def _counted(rows: pd.DataFrame, failures_are_worst: bool) -> pd.Series:
-    """Values by trial; in an equal error rate a failed conversion is one that resembles nobody."""
-    if not failures_are_worst:
+def _values(rows: pd.DataFrame, fill_failed: bool) -> pd.Series:
+    """Values by trial; where asked, failed conversions without one have the least cosine."""
+    if not fill_failed:
         return rows["value"]
-    return rows["value"].mask(rows["value"].isna() & rows["note"].str.startswith(FAILED), NO_COSINE)
+    return rows["value"].mask(rows["value"].isna() & rows["note"].str.startswith(FAILED), LEAST_COSINE)
 
 
-def _made(rows: pd.DataFrame) -> dict[str, str]:
-    return {name: str(rows[name].iloc[0]) for name in JUDGED_BY}
+def _scoring(rows: pd.DataFrame) -> dict[str, str]:
+    return {name: str(rows[name].iloc[0]) for name in SCORING}
 
 
-def _trials(rows: pd.DataFrame, first: Any, second: Any) -> pd.DataFrame:
+def _trial_columns(rows: pd.DataFrame, first: Any, second: Any) -> pd.DataFrame:
     return rows[[*SPEAKERS, *GROUPING, "note"]].assign(first=first, second=second).sort_index()
 
 
 def read_scores(path: Path) -> pd.DataFrame:
-    """A table of scores; one of an earlier version, which lacks columns, is named."""
+    """A table of scores; an error where it lacks columns, as one of an earlier version does."""
     table = read_table(path)
-    missing = sorted({*SPEAKERS, *GROUPING, *JUDGED_BY} - set(table.columns))
+    missing = sorted({*SPEAKERS, *GROUPING, *SCORING} - set(table.columns))
     if missing:
         raise BowerbirdError(f"{path}: has no column {missing[0]!r}: scored by an earlier version; score it again")
     return table
@@ -157,8 +114,8 @@ def check_same_trials(scores: list[Path]) -> None:
     first: dict[str, tuple[Path, dict[str, Any]]] = {}
     for path in scores:
         record = read_identity(path)
-        listed = record.get("trials_hash") or record.get("inputs", {}).get("trials", "")
-        first.setdefault(listed, (path, record))
+        trials_hash = record.get("trials_hash") or record.get("inputs", {}).get("trials", "")
+        first.setdefault(trials_hash, (path, record))
     if len(first) > 1:
         (one, before), (other, after) = list(first.values())[:2]
         sizes = [f" of {record['trials']} trials" if "trials" in record else "" for record in (before, after)]
@@ -168,26 +125,26 @@ def check_same_trials(scores: list[Path]) -> None:
         )
 
 
-def verifiers_of(series: Iterable[Series]) -> dict[str, str]:
-    """Who judged the voices: ``first`` and ``second``, which is never left unsaid; {} where nobody did."""
-    models = {item.metric: item.made["model"] for item in series if item.metric in _SHOWN_TOO}
-    return {"first": models["secs"], "second": models.get("secs_second", NO_SECOND)} if "secs" in models else {}
-
-
 def check_comparable(tables: Mapping[Path, pd.DataFrame]) -> None:
     """Refuse two scores of one metric that were not made the same way, naming what differs."""
     seen: dict[str, tuple[Path, tuple[str, ...]]] = {}
     for path, table in tables.items():
         for metric, rows in table.groupby("metric", sort=True):
-            for made in rows[list(JUDGED_BY)].drop_duplicates().itertuples(index=False, name=None):
-                where, before = seen.setdefault(str(metric), (path, made))
-                if made == before:
+            for scoring in rows[list(SCORING)].drop_duplicates().itertuples(index=False, name=None):
+                first_path, first_scoring = seen.setdefault(str(metric), (path, scoring))
+                if scoring == first_scoring:
                     continue
-                differs = [
-                    f"{name} {old!r} in {where} and {new!r} in {path}"
-                    for name, old, new in zip(JUDGED_BY, before, made)
+                differences = [
+                    f"{name} {old!r} in {first_path} and {new!r} in {path}"
+                    for name, old, new in zip(SCORING, first_scoring, scoring)
                     if old != new
                 ]
                 raise BowerbirdError(
-                    f"{metric}: not comparable: {'; '.join(differs)}; score both experiments with the same settings"
+                    f"{metric}: not comparable: {'; '.join(differences)}; score both experiments with the same settings"
                 )
+
+
+def verifiers_of(series: Iterable[Series]) -> dict[str, str]:
+    """Names of both verifiers, ``first`` and ``second``; {} where speaker similarity was not scored."""
+    models = {item.metric: item.scoring["model"] for item in series if item.metric in ("secs", "secs_second")}
+    return {"first": models["secs"], "second": models.get("secs_second", NO_SECOND)} if "secs" in models else {}

@@ -1,7 +1,7 @@
-"""What listeners said: mean opinions and preferences with intervals, from saved answers and the key of their test.
+"""Mean opinions and preferences of listeners with intervals, from saved answers and the key of their test.
 
-Answers of one listener, and answers about one trial, are not independent: listeners and trials are resampled as two
-sides (the bootstrap of the scores). ABX is the share of answers that chose the first system of the pair, whichever side
+Answers of one listener, and answers about one trial, are not independent: listeners and trials are resampled as the two
+sides of the bootstrap that scores have. ABX is the share of answers that chose the first system of the pair, whichever side
 it was on; 50 % is no preference.
 """
 
@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from bowerbird.artifacts.text_tables import TableColumn, format_table
 from bowerbird.errors import BowerbirdError
-from bowerbird.metrics.statistics import Resampling, estimate_mean, holm, significance_mark
+from bowerbird.metrics.statistics import Resampling, estimate_mean, holm, interval, replicate, significance_mark
 
-ANSWERS = {"mos": ("1", "2", "3", "4", "5"), "smos": ("1", "2", "3", "4", "5"), "abx": ("A", "B")}
-
-
+CHOICES = {"mos": ("1", "2", "3", "4", "5"), "smos": ("1", "2", "3", "4", "5"), "abx": ("A", "B")}
 COLUMNS = [
     "question",
     "system",
@@ -36,7 +35,6 @@ COLUMNS = [
     "trials",
     "note",
 ]
-
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +52,8 @@ def analyze_listening(
     ``answers``: the JSON files that listeners saved. ``key``: report/assets/listening/key.json of the same report.
     ``output`` writes the table as CSV too.
     """
-    rows = collect_answers(answers, read_json(key, "key"))
-    table = analyse(rows, Resampling(bootstrap, confidence, seed))
+    rows = collect_answers(answers, load_saved(key, "key"))
+    table = summarize_answers(rows, Resampling(bootstrap, confidence, seed))
     print(format_opinions(table, confidence))
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -63,8 +61,8 @@ def analyze_listening(
         logger.info("%s: written", output)
 
 
-def read_json(path: Path, what: str) -> dict[str, Any]:
-    """A saved file of ours, or an error that names it."""
+def load_saved(path: Path, what: str) -> dict[str, Any]:
+    """The key of a listening test (``what`` is "key"), or a set of answers to it; an error names the file."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -77,11 +75,12 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
 
 
 def collect_answers(paths: list[Path], key: dict[str, Any]) -> pd.DataFrame:
-    """One row an answer: listener, kind, systems, trial, value (1 to 5, or 1.0 where the first system was chosen)."""
+    """One row per answer: listener, question, system, against, value (1 to 5, or 1.0 where the first system was chosen),
+    trial_id."""
     rows: list[dict[str, Any]] = []
     seen: dict[str, Path] = {}
     for path in paths:
-        saved = read_json(path, "set of answers")
+        saved = load_saved(path, "set of answers")
         if saved["test"] != key["test"]:
             raise BowerbirdError(
                 f"{path}: answers to test {saved['test']!r}, the key is of {key['test']!r}; give the key of the same report"
@@ -92,27 +91,28 @@ def collect_answers(paths: list[Path], key: dict[str, Any]) -> pd.DataFrame:
         seen[listener] = path
         for name, given in saved["answers"].items():
             question = key["questions"].get(name)
-            value = given.get("answer") if isinstance(given, dict) else None
-            if question is None or value not in ANSWERS[question["kind"]]:
+            choice = given.get("answer") if isinstance(given, dict) else None
+            if question is None or choice not in CHOICES[question["kind"]]:
                 raise BowerbirdError(
-                    f"{path}: question {name!r} has the answer {value!r}, which the test does not know"
+                    f"{path}: question {name!r} has the answer {choice!r}, which the test does not know"
                 )
-            rows.append({"listener": listener, **_scored(question, str(value)), "trial_id": question["trial_id"]})
+            rows.append({"listener": listener, **answer_row(question, str(choice)), "trial_id": question["trial_id"]})
     if not rows:
         raise BowerbirdError(f"{paths[0]}: no answers in it" if paths else "analyze-listening: no files of answers")
     return pd.DataFrame(rows)
 
 
-def _scored(question: dict[str, Any], value: str) -> dict[str, Any]:
+def answer_row(question: dict[str, Any], choice: str) -> dict[str, Any]:
+    """What an answer says of the systems of its question; of a pair, the system that comes first by name."""
     if question["kind"] != "abx":
-        return {"question": question["kind"], "system": question["systems"][0], "against": "", "value": float(value)}
+        return {"question": question["kind"], "system": question["systems"][0], "against": "", "value": float(choice)}
     first, second = sorted(question["systems"])
-    chosen = question["systems"]["AB".index(value)]
+    chosen = question["systems"]["AB".index(choice)]
     return {"question": "abx", "system": first, "against": second, "value": float(chosen == first)}
 
 
-def analyse(rows: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
-    """A line a system and question, and a line a pair of systems; Holm's correction over the pairs."""
+def summarize_answers(rows: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
+    """One line per question and system, and one per pair of systems; Holm's correction over the pairs."""
     lines: list[dict[str, Any]] = []
     for (question, system, against), part in rows.groupby(["question", "system", "against"], sort=True):
         clusters = part["listener"].tolist(), part["trial_id"].tolist()
@@ -126,7 +126,7 @@ def analyse(rows: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
                 "mean": found.value,
                 "low": found.low,
                 "high": found.high,
-                "p": _preference(part, resampling) if against else float("nan"),
+                "p": preference_p_value(part, resampling) if against else math.nan,
                 "answers": len(part),
                 "listeners": part["listener"].nunique(),
                 "trials": part["trial_id"].nunique(),
@@ -135,46 +135,39 @@ def analyse(rows: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
         )
     for line, p in zip(lines, holm([float(line["p"]) for line in lines]), strict=True):
         line |= {"p_holm": p, "mark": significance_mark(p, bool(line["note"]))}
-    return pd.DataFrame(lines, columns=COLUMNS).sort_values(
-        ["question", "mean"], ascending=[True, False], ignore_index=True
-    )
+    table = pd.DataFrame(lines, columns=COLUMNS)
+    return table.sort_values(["question", "mean"], ascending=[True, False], ignore_index=True)
 
 
-def _preference(part: pd.DataFrame, resampling: Resampling) -> float:
-    """Two-sided p-value of no preference."""
-    from bowerbird.metrics.statistics import interval, replicate
-
-    values = part["value"].to_numpy(dtype=float) - 0.5
-    clusters = part["listener"].tolist(), part["trial_id"].tolist()
-    drawn = replicate((values, np.ones(len(values))), *clusters, resampling)
-    return interval(float(values.mean()), drawn, *clusters, resampling, paired=True).p_value
+def preference_p_value(answers: pd.DataFrame, resampling: Resampling) -> float:
+    """Two-sided p-value of no preference within one pair of systems."""
+    values = answers["value"].to_numpy(dtype=float) - 0.5
+    clusters = answers["listener"].tolist(), answers["trial_id"].tolist()
+    preference = replicate((values, np.ones(len(values))), *clusters, resampling)
+    return interval(preference, with_p_value=True).p_value
 
 
 def format_opinions(table: pd.DataFrame, confidence: float) -> str:
-    """The table as text."""
-    lines = [
-        [
-            "question",
-            "system",
-            "mean",
-            f"{100 * confidence:g} % interval",
-            "p (Holm)",
-            "",
-            "answers",
-            "listeners",
-            "note",
-        ]
+    """The table of opinions as text, one line per system or pair; preferences in per cent."""
+    columns = [
+        TableColumn("question"),
+        TableColumn("system"),
+        TableColumn("mean", align="right"),
+        TableColumn(f"{100 * confidence:g} % interval", align="right"),
+        TableColumn("p (Holm)", ".2g", "right"),
+        TableColumn(),
+        TableColumn("answers", "d", "right"),
+        TableColumn("listeners", "d", "right"),
+        TableColumn("note"),
     ]
+    rows = []
     for row in table.to_dict("records"):
-        share = row["question"] == "abx"
-        show = (lambda v: f"{100 * v:.1f} %") if share else (lambda v: f"{v:.2f}")
-        name = f"{row['system']} over {row['against']}" if share else row["system"]
-        p = f"{row['p_holm']:.2g}" if np.isfinite(row["p_holm"]) else ""
-        numbers = [show(row["mean"]), f"{show(row['low'])} to {show(row['high'])}", p, row["mark"]]
-        lines.append([row["question"].upper(), name, *numbers, str(row["answers"]), str(row["listeners"]), row["note"]])
-    return "\n".join(_columns(lines))
-
-
-def _columns(lines: list[list[str]]) -> Iterable[str]:
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+        is_preference = row["question"] == "abx"
+        mean, low, high = (
+            f"{100 * row[column]:.1f} %" if is_preference else f"{row[column]:.2f}"
+            for column in ("mean", "low", "high")
+        )
+        name = f"{row['system']} over {row['against']}" if is_preference else row["system"]
+        rest = [row[column] for column in ("p_holm", "mark", "answers", "listeners", "note")]
+        rows.append((row["question"].upper(), name, mean, f"{low} to {high}", *rest))
+    return format_table(columns, rows)

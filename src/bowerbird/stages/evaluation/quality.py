@@ -1,76 +1,86 @@
-"""Family *quality*."""
+"""Family *quality*: estimated opinion scores without a reference, and distortion against parallel speech.
+
+Letters: ``N`` samples.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from typing import Any
+import math
 
 import numpy as np
 
 from bowerbird.config.sections.evaluation import EvaluationConfig
+from bowerbird.encoders.checkpoint import ModelIdentity
+from bowerbird.metrics.distortion import MODEL, mel_cepstral_distortion
+from bowerbird.metrics.opinion import OpinionScorer
+from bowerbird.metrics.quality import OUTPUTS, DnsmosScorer
+from bowerbird.metrics.registry import definition_of
 from bowerbird.metrics.score import Score
-from bowerbird.stages.evaluation.trial_data import SAYS_OTHER_WORDS, Material, failure, once_a_wave
+from bowerbird.stages.evaluation.trial_data import OTHER_WORDS, Scorer, Trial, TrialData, cached_by_wave, failure_note
 
 
-class QualityJudge:
-    """Estimated opinion scores without a reference, and distortion where the target says the source's words."""
+class QualityScorer(Scorer):
+    """DNSMOS of all or some trials, opinion scores of all, and distortion where the target says the source's words."""
 
-    def __init__(self, options: EvaluationConfig, material: Material) -> None:
-        from bowerbird.metrics import quality
-        from bowerbird.metrics.opinion import OpinionJudge
+    def __init__(self, options: EvaluationConfig, data: TrialData) -> None:
+        self.data, dnsmos = data, DnsmosScorer()
+        self.dnsmos, self.dnsmos_identity = cached_by_wave(dnsmos.score), dnsmos.describe()
+        opinions = [OpinionScorer(name, folder) for name, folder in sorted(options.opinions.items())]
+        self.opinions = [(opinion, cached_by_wave(opinion.score)) for opinion in opinions]
+        trial_ids = [str(trial["trial_id"]) for trial in data.trials]
+        self.chosen = set(sorted(trial_ids, key=_mixed_order)[: options.quality_trials or None])
 
-        self.material, self.judge, self.metrics = material, quality.QualityJudge(), tuple(quality.METRICS)
-        self.model, self.weights = quality.judge_identity()
-        self.judged = once_a_wave(self.judge.score)
-        opinions = [OpinionJudge(name, folder) for name, folder in sorted(options.opinions.items())]
-        self.opinions = [(opinion, once_a_wave(opinion.score)) for opinion in opinions]
-        ordered = sorted((str(trial["trial_id"]) for trial in material.trials), key=_shuffled)
-        self.chosen = set(ordered[: options.quality_trials or None])
-        self.facts: dict[str, Any] = {}
-
-    def score(self, trial: Mapping[str, Any]) -> list[Score]:
-        wave = self.material.converted_wave(trial)
+    def score(self, trial: Trial) -> list[Score]:
+        """DNSMOS, opinion scores and distortion."""
+        wave = self.data.converted_wave(trial)
         if trial["trial_id"] in self.chosen:
-            values, note = self.judged(wave), ""
+            values, note = self.dnsmos(wave), ""
         else:
-            values = dict.fromkeys(self.metrics, float("nan"))
+            values = dict.fromkeys(OUTPUTS, math.nan)
             note = f"not among the evaluation.quality_trials = {len(self.chosen)} that are judged"
-        scores = [self._score(name, value, note) for name, value in values.items()]
-        return [*scores, *self._opinions(wave, ""), self._distortion(trial, wave)]
+        scores = _model_scores(values, self.dnsmos_identity, note)
+        return [*scores, *self._opinion_scores(wave, ""), self._distortion(trial, wave)]
 
-    def _opinions(self, wave: np.ndarray | None, note: str) -> list[Score]:
-        """Of a wave, or of none where the conversion failed."""
-        found = []
-        for opinion, judged in self.opinions:
-            values = dict.fromkeys(opinion.metrics, float("nan")) if wave is None else judged(wave)
-            made = opinion.model, opinion.weights_sha256
-            found += [Score(name, value, f"{name}@1", *made, note=note) for name, value in values.items()]
-        return found
+    def failed(self, trial: Trial) -> list[Score]:
+        """No values."""
+        note = failure_note(trial)
+        scores = _model_scores(dict.fromkeys(OUTPUTS, math.nan), self.dnsmos_identity, note)
+        return [
+            *scores,
+            *self._opinion_scores(None, note),
+            Score("mcd", math.nan, definition_of("mcd"), MODEL, note=note),
+        ]
 
-    def _distortion(self, trial: Mapping[str, Any], wave: np.ndarray) -> Score:
-        from bowerbird.metrics.distortion import MODEL, mel_cepstral_distortion
+    def _opinion_scores(self, wave: np.ndarray | None, note: str) -> list[Score]:
+        """Rows of every opinion model of a wave ``(N,)``; without values where there is no wave."""
+        scores = []
+        for opinion, score_wave in self.opinions:
+            values = dict.fromkeys(opinion.metrics, math.nan) if wave is None else score_wave(wave)
+            scores += _model_scores(values, opinion.describe(), note)
+        return scores
 
-        value, note = float("nan"), ""
+    def _distortion(self, trial: Trial, wave: np.ndarray) -> Score:
+        """Distortion of the wave ``(N,)`` against the target saying the same sentence."""
+        value, note = math.nan, ""
         if trial["spoken_utt"] != trial["source_utt"]:
-            note = SAYS_OTHER_WORDS
+            note = OTHER_WORDS
         elif not trial["parallel_utt"]:
             note = "the target does not say this sentence"
         else:
-            value = mel_cepstral_distortion(wave, self.material.corpus_wave(trial["parallel_utt"]))
-        return Score("mcd", value, "mcd@1", MODEL, note=note)
-
-    def failed(self, trial: Mapping[str, Any]) -> list[Score]:
-        from bowerbird.metrics.distortion import MODEL
-
-        note, nothing = failure(trial), float("nan")
-        scores = [self._score(name, nothing, note) for name in self.metrics]
-        return [*scores, *self._opinions(None, note), Score("mcd", nothing, "mcd@1", MODEL, note=note)]
-
-    def _score(self, name: str, value: float, note: str) -> Score:
-        return Score(name, value, f"{name}@1", self.model, self.weights, note=note)
+            value = mel_cepstral_distortion(wave, self.data.corpus_wave(trial["parallel_utt"]))
+        return Score("mcd", value, definition_of("mcd"), MODEL, note=note)
 
 
-def _shuffled(trial_id: str) -> bytes:
-    """A key that puts trials in an order that has nothing to do with their names."""
+SCORER = QualityScorer
+
+
+def _model_scores(values: dict[str, float], identity: ModelIdentity, note: str) -> list[Score]:
+    """One row per metric of a model."""
+    model, weights = identity.model, identity.weights_sha256
+    return [Score(metric, value, definition_of(metric), model, weights, note=note) for metric, value in values.items()]
+
+
+def _mixed_order(trial_id: str) -> bytes:
+    """A key that puts trials in an order unrelated to their speakers, the same for all experiments."""
     return hashlib.sha256(trial_id.encode()).digest()
