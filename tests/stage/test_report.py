@@ -15,17 +15,21 @@ from report_fixture import EVIL, IDENTITY, fake_run
 
 from bowerbird.artifacts.files import write_json, write_text
 from bowerbird.artifacts.tables import read_table, write_table
-from bowerbird.config.loading import dump_config, load_config, parse_config, read_yaml
+from bowerbird.config.graph import Graph
+from bowerbird.config.loading import dump_config, parse_config, read_yaml
+from bowerbird.config.paths import Paths
 from bowerbird.config.sections.report import ReportConfig
 from bowerbird.errors import BowerbirdError
 from bowerbird.metrics.anchors import check_anchors
 from bowerbird.metrics.registry import METRICS
-from bowerbird.metrics.shared_models import Verifier
+from bowerbird.metrics.shared_models import NamedVerifier
 from bowerbird.stages.report.formats import duration, number, size, slug
+from bowerbird.stages.report.ledger import Ledger, LedgerLine
 from bowerbird.stages.report.page import write_report
 from bowerbird.stages.report.players import choose_trials
-from bowerbird.stages.report.run import Run
-from bowerbird.stages.report.tables import Definition, describe_system, gather_scores
+from bowerbird.stages.report.provenance import list_weights
+from bowerbird.stages.report.run_data import Run
+from bowerbird.stages.report.tables import MetricDefinition, describe_system, gather_scores
 
 
 class Page(HTMLParser):
@@ -50,6 +54,17 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.words.append(data)
+
+
+def run_of(root: Path, study: dict) -> Run:
+    """The run below ``root`` with another configuration than its own."""
+    config = parse_config(study)
+    return Run(Graph(config, Paths(root, config.corpus.num_shards)))
+
+
+def ledger_of(root: Path) -> dict[str, LedgerLine]:
+    """Lines of the ledger by stage."""
+    return {line.name: line for line in Ledger(Run(Graph.of_run(root))).lines}
 
 
 @pytest.fixture(scope="module")
@@ -108,11 +123,11 @@ def test_anchors_stand_apart_in_their_order(report: Path) -> None:
     ]
 
 
-def test_numbers_come_with_interval_definition_judge_and_rows(run: Path, report: Path) -> None:
+def test_numbers_come_with_interval_definition_model_and_rows(run: Path, report: Path) -> None:
     page = Page(report)
     row = read_table(run / "evaluation/summary.parquet").set_index(["experiment", "metric"]).loc[("knnvc", "secs")]
     assert f"{row['mean']:.3f}" in page.text and f"{row['low']:.3f} to {row['high']:.3f}" in page.text
-    assert "secs@1" in page.text and "judge 1.0 size=small" in page.text and "f" * 12 in page.text
+    assert "secs@1" in page.text and "scorer 1.0 size=small" in page.text and "f" * 12 in page.text
     assert "descriptive only: 3 speakers on one side" in page.text
     assert "Not computed in this run: Sentence, WER, CER" in page.text
     rows = pd.read_csv(report.parent / "assets/data/knnvc-speaker.csv")
@@ -172,7 +187,7 @@ def test_the_same_run_gives_the_same_bytes(run: Path, report: Path, tmp_path: Pa
         {
             "corpus": "No trials: this run has no corpus/trials.parquet.",
             "codebook": "This run has no codebook.",
-            "features": "No records of any.",
+            "features": "No weights are recorded.",
         },
     ],
     ids=["stages", "corpus"],
@@ -226,14 +241,14 @@ def test_numbers_for_the_eye() -> None:
     assert slug("../a b<c>") == "a-b-c"
 
 
-def kin_of(run: Path, experiments: dict, data: Path, **sections: dict) -> list[Verifier]:
+def verifiers_of(run: Path, experiments: dict, data: Path, **sections: dict) -> list[NamedVerifier]:
     study = read_yaml(run / "config.yaml") | sections
     study["experiments"] |= experiments
-    return gather_scores(Run(run, parse_config(study)), data).verifiers
+    return gather_scores(run_of(run, study), data).verifiers
 
 
-def judged_by(run: Path, tmp_path: Path, model: str, second: str = "") -> Path:
-    """The fake run with other judges of its voices."""
+def scored_by(run: Path, tmp_path: Path, model: str, second: str = "") -> Path:
+    """The fake run with other verifiers."""
     part = tmp_path / "run"
     shutil.copytree(run, part)
     path = part / "evaluation/summary.parquet"
@@ -247,13 +262,19 @@ def judged_by(run: Path, tmp_path: Path, model: str, second: str = "") -> Path:
 
 
 SYSTEMS = {
-    "taught": {"system": "palindromic", "features": "nano", "pairs": "knn4", "vocoder": "vocoder"},
+    "taught": {
+        "system": "palindromic",
+        "features": "nano",
+        "pairs": "knn4",
+        "vocoder": "vocoder",
+        "converter": {"speaker_encoder": "ge2e"},
+    },
     "untaught": {
         "system": "palindromic",
         "features": "nano",
         "pairs": "knn4",
         "vocoder": "vocoder",
-        "converter": {"speaker_weight": 0.0},
+        "converter": {"speaker_encoder": "ge2e", "speaker_weight": 0.0},
     },
     "by-table": {
         "system": "stepback",
@@ -262,8 +283,18 @@ SYSTEMS = {
         "preparation": {"speakers": "table"},
     },
     "by-reference": {"system": "stepback", "features": "mel", "vocoder": "bundled:nano-vocoder-mel"},
-    "print": {"system": "takin", "features": "nano", "vocoder": "bundled:nano-vocoder-mel"},
-    "no-print": {"system": "takin", "features": "nano", "voices": "", "vocoder": "bundled:nano-vocoder-mel"},
+    "embedded": {
+        "system": "takin",
+        "features": "nano",
+        "speaker_encoder": "ge2e",
+        "vocoder": "bundled:nano-vocoder-mel",
+    },
+    "not-embedded": {
+        "system": "takin",
+        "features": "nano",
+        "speaker_embeddings": "",
+        "vocoder": "bundled:nano-vocoder-mel",
+    },
     "on-wavlm": {"system": "knnvc", "features": "large"},
 }
 SECTIONS = {
@@ -271,50 +302,49 @@ SECTIONS = {
         "nano": {},
         "large": {"encoder": "microsoft/wavlm-large", "layer": 6},
         "mel": {"encoder": "log-mel", "layer": 0},
-        "phones": {"encoder": "phonetic:bundled:nano-phones", "layer": 0},
-        "voice": {"encoder": "voice-print:ge2e", "layer": 0, "max_window_s": 8.0},
+        "phones": {"kind": "phonetic", "encoder": "bundled:nano-phones"},
+        "voice": {"kind": "speaker", "encoder": "ge2e", "max_window_s": 8.0},
     },
     "pairs": {"knn4": {}},
 }
 
 
-def test_both_verifiers_are_named_and_whose_kin_they_are(run: Path, tmp_path: Path) -> None:
+def test_both_verifiers_are_named_with_the_systems_that_share_a_model(run: Path, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    part = judged_by(run, tmp_path, "resemblyzer", second="wavlm-xvector wavlm-base-plus-sv")
-    first, second = kin_of(part, SYSTEMS, tmp_path / "data", **SECTIONS)
+    part = scored_by(run, tmp_path, "resemblyzer", second="wavlm-xvector wavlm-base-plus-sv")
+    first, second = verifiers_of(part, SYSTEMS, tmp_path / "data", **SECTIONS)
     assert (first.place, first.model, first.family) == ("first", "resemblyzer", "GE2E")
-    assert dict(first.kin) == {
+    assert dict(first.shared_with) == {
         "taught": "trained with its speaker loss",
-        "by-reference": "hears voices through it",
-        "print": "hears voices through it",
+        "by-reference": "reads voices through it",
+        "embedded": "reads voices through it",
     }
-    assert {"untaught", "by-table", "no-print", "on-wavlm", "knnvc"} <= set(first.others)
-    assert (second.family, second.kin) == ("WavLM", [("on-wavlm", "works on WavLM's features")])
-    assert "ground-truth" not in first.others  # anchors are judged, not flattered
+    assert {"untaught", "by-table", "not-embedded", "on-wavlm", "knnvc"} <= set(first.independent_of)
+    assert (second.family, second.shared_with) == ("WavLM", [("on-wavlm", "works on WavLM's features")])
+    assert "ground-truth" not in first.independent_of  # anchors are scored, not favored
 
 
 def test_a_missing_second_verifier_is_said(run: Path, report: Path, tmp_path: Path) -> None:
     text = Page(report).text
-    assert "First verifier judge 1.0 size=small" in text and "nor whose kin it is" in text
-    assert "Second verifier none; judged by one verifier only" in text
+    assert "First verifier scorer 1.0 size=small" in text and "nor which systems share a model with it" in text
+    assert "Second verifier none; only one verifier scored the speakers" in text
     (tmp_path / "data").mkdir()
-    part = judged_by(run, tmp_path, "exported redimnet-b6")
-    first, second = kin_of(part, SYSTEMS, tmp_path / "data", **SECTIONS)
-    assert (first.family, first.kin, first.others, second.model) == ("", [], [], "")
+    part = scored_by(run, tmp_path, "exported redimnet-b6")
+    first, second = verifiers_of(part, SYSTEMS, tmp_path / "data", **SECTIONS)
+    assert (first.family, first.shared_with, first.independent_of, second.model) == ("", [], [], "")
 
 
-def test_a_kin_system_is_marked_in_the_table(run: Path, tmp_path: Path) -> None:
-    part = judged_by(run, tmp_path, "resemblyzer", second="wavlm-xvector sv")
+def test_a_system_that_shares_a_model_is_marked_in_the_table(run: Path, tmp_path: Path) -> None:
+    part = scored_by(run, tmp_path, "resemblyzer", second="wavlm-xvector sv")
     study = read_yaml(part / "config.yaml")
     study["features"] = {"nano": {"encoder": "microsoft/wavlm-large"}}
     write_text(part / "config.yaml", dump_config(parse_config(study)))
     report = write(part, tmp_path / "report", players=0)
     text = report.read_text(encoding="utf-8")
-    assert text.count("kin to a verifier") == 4  # knnvc and its control, in two tables
+    assert text.count("shares a model with a verifier") == 4  # knnvc and its control, in two tables
     assert 'title="works on WavLM&#39;s features (second verifier)"' in text
 
 
-# -------------------------------------------------------------------------------------------------------------- anchors
 def differences(*rows: tuple[str, str, str, float, float, float]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["metric", "first", "second", "difference", "low", "high"])
 
@@ -333,9 +363,9 @@ def test_anchors_out_of_order_are_named() -> None:
         ("secs", "third", "truth", 0.1, 0.05, 0.2),  # the truth is another speaker too: not compared
     )
     words, held, third = check_anchors(table, kinds, roles)
-    assert (words.against, words.wrong, words.unsure) == (2, ["copy"], [])
-    assert (held.against, held.wrong, held.unsure) == (1, [], [])
-    assert (third.against, third.wrong, third.unsure) == (3, ["bad"], ["near"])
+    assert (words.num_compared, words.out_of_order, words.undecided) == (2, ["copy"], [])
+    assert (held.num_compared, held.out_of_order, held.undecided) == (1, [], [])
+    assert (third.num_compared, third.out_of_order, third.undecided) == (3, ["bad"], ["near"])
     assert check_anchors(table.iloc[:0], kinds, roles) == []
 
 
@@ -343,19 +373,18 @@ def test_the_order_of_anchors_is_on_the_page(report: Path) -> None:
     assert "The random speaker has a lower SECS than every system: " in Page(report).text
 
 
-# ------------------------------------------------------------------------------------------------------- what it took
 def test_a_job_that_writes_two_artifacts_is_counted_once(run: Path, tmp_path: Path) -> None:
     part = tmp_path / "run"
     shutil.copytree(run, part)
     recipe = {"started": "2026-01-01T00:00:00Z", "identity": {"params": {"k": 1}, "inputs": {"a": "b"}}}
-    for name, seconds in (("centroids", 4.5), ("sample", 4.0)):
-        write_text(part / f"codebook/k16/{name}.parquet.run.json", json.dumps(recipe | {"seconds": seconds}))
+    for name, seconds in (("centroids.safetensors", 4.5), ("sample.parquet", 4.0)):
+        write_text(part / f"codebook/k16/{name}.run.json", json.dumps(recipe | {"seconds": seconds}))
     other = recipe | {"identity": {"params": {"k": 2}, "inputs": {}}, "seconds": 1.0}
-    write_text(part / "codebook/k16/residual.parquet.run.json", json.dumps(other))
-    (step,) = [s for s in Run(part, load_config([part / "config.yaml"])).ledger if s.name == "codebook"]
-    assert (step.jobs, step.seconds) == (2, pytest.approx(5.5))
+    write_text(part / "codebook/k16/summary.parquet.run.json", json.dumps(other))
+    line = ledger_of(part)["codebook"]
+    assert (line.cost.recorded.jobs, line.cost.recorded.seconds) == (2, pytest.approx(5.5))
     speech = read_table(part / "corpus/manifest.parquet")["duration_s"].sum()
-    assert step.rtf == pytest.approx(5.5 / speech)
+    assert line.rtf == pytest.approx(5.5 / speech)
 
 
 def test_the_ledger_says_speed_against_real_time(run: Path, tmp_path: Path) -> None:
@@ -364,17 +393,17 @@ def test_the_ledger_says_speed_against_real_time(run: Path, tmp_path: Path) -> N
     record = {"seconds": 3.0, "audio_s": 12.0}
     write_text(part / "conversion/knnvc/trials.parquet.run.json", json.dumps(record))
     write_text(part / "evaluation/knnvc/speaker.parquet.run.json", json.dumps({"seconds": 6.0}))
-    steps = {s.name: s for s in Run(part, load_config([part / "config.yaml"])).ledger}
-    assert {p.name: p.rtf for p in steps["conversion"].parts}["knnvc"] == pytest.approx(0.25)
-    assert {p.name: p.rtf for p in steps["evaluation"].parts}["knnvc"] == pytest.approx(0.5)
-    assert steps["training"].rtf is None
+    lines = ledger_of(part)
+    assert {p.name: p.rtf for p in lines["conversion"].parts}["knnvc"] == pytest.approx(0.25)
+    assert {p.name: p.rtf for p in lines["evaluation"].parts}["knnvc"] == pytest.approx(0.5)
+    assert lines["training"].rtf is None
     text = Page(write(part, tmp_path / "report", players=0)).text
     assert "RTF" in text and "0.250" in text
 
 
-def test_a_judge_is_named_without_its_threshold() -> None:
-    made = Definition(METRICS["acc_eer"], "acc_eer@1", "", "resemblyzer, threshold 0.7 (EER 2 %)", "", "")
-    assert made.judge == "resemblyzer"
+def test_a_verifier_is_named_without_its_threshold() -> None:
+    made = MetricDefinition(METRICS["acc_eer"], "acc_eer@1", "", "resemblyzer, threshold 0.7 (EER 2 %)", "", "")
+    assert made.short_model == "resemblyzer"
 
 
 def test_opinions_have_their_names_and_direction(run: Path, tmp_path: Path) -> None:
@@ -389,10 +418,10 @@ def test_opinions_have_their_names_and_direction(run: Path, tmp_path: Path) -> N
     study = read_yaml(part / "config.yaml")
     study["evaluation"] = {"opinions": {"nisqa": "somewhere", "utmos": "elsewhere"}}
     (tmp_path / "data").mkdir()
-    scores = gather_scores(Run(part, parse_config(study)), tmp_path / "data")
+    scores = gather_scores(run_of(part, study), tmp_path / "data")
     shown = {m.name: (m.heading, m.better) for m in scores.metrics}
     assert shown["nisqa"] == ("NISQA", 1) and shown["utmos"] == ("UTMOS", 1)
-    assert [m.heading for m in scores.others if m.name == "nisqa_noisiness"] == ["NISQA noisiness"]
+    assert [m.heading for m in scores.further_metrics if m.name == "nisqa_noisiness"] == ["NISQA noisiness"]
 
 
 def test_numbers_of_parts_open_their_rows(report: Path) -> None:
@@ -420,8 +449,9 @@ def test_controls_are_known_by_their_pairs(run: Path) -> None:
     study["pairs"] = {"knn4": {}, "mixed": {"method": "shuffled"}}
     base = {"system": "palindromic", "features": "nano", "vocoder": "vocoder"}
     study["experiments"] |= {"real": base | {"pairs": "knn4"}, "control": base | {"pairs": "mixed"}}
-    config = Run(run, parse_config(study))
-    assert (describe_system("real", config).kind, describe_system("control", config).kind) == ("system", "control")
+    found = run_of(run, study)
+    assert (describe_system("real", found).kind, describe_system("control", found).kind) == ("system", "control")
+    assert describe_system("control", found).description.endswith(" on pairs of shuffled frames")
 
 
 def test_steps_of_the_sampler_are_beside_what_they_cost(run: Path, tmp_path: Path) -> None:
@@ -429,7 +459,13 @@ def test_steps_of_the_sampler_are_beside_what_they_cost(run: Path, tmp_path: Pat
     part = tmp_path / "run"
     shutil.copytree(run, part)
     study = read_yaml(part / "config.yaml")
-    takin = {"system": "takin", "phones": "", "voices": "", "mels": "nano", "vocoder": "bundled:nano-vocoder-mel"}
+    takin = {
+        "system": "takin",
+        "phones": "",
+        "speaker_embeddings": "",
+        "mels": "nano",
+        "vocoder": "bundled:nano-vocoder-mel",
+    }
     again = takin | {"reuse": {"content": "takin", "flow": "takin"}}
     study["experiments"] |= {
         "takin": takin,
@@ -444,7 +480,7 @@ def test_steps_of_the_sampler_are_beside_what_they_cost(run: Path, tmp_path: Pat
         write_json(
             part / "conversion" / name / "trials.parquet.run.json", {"rtf": rtf, "audio_s": 61.0, "seconds": 9.0}
         )
-    found = Run(part, parse_config(study)).samplings
+    found = Ledger(run_of(part, study)).sampler_speeds
     assert [(s.experiment, s.steps, s.calls) for s in found] == [
         ("takin-5", 5, 10),
         ("takin", 10, 20),
@@ -460,3 +496,38 @@ def test_steps_of_the_sampler_are_beside_what_they_cost(run: Path, tmp_path: Pat
 
 def test_no_steps_without_a_sampler(report: Path) -> None:
     assert "Steps of the sampler" not in Page(report).text
+
+
+def test_scores_are_drawn_over_the_size_of_the_codebook(run: Path, tmp_path: Path) -> None:
+    """Lines of systems that differ only in their codebook, with and without the bottleneck; one alone is no line."""
+    part = tmp_path / "run"
+    shutil.copytree(run, part)
+    study = read_yaml(part / "config.yaml")
+    sizes = {"k16": 16, "k64": 64, "k256": 256}
+    study["codebook"] = {name: {"num_codes": codes} for name, codes in sizes.items()}
+    for name in sizes:
+        for suffix, dims in (("", 8), ("-plain", 0)):
+            experiment = {"system": "qrvc", "codebook": name, "resynthesis": {"variation_dim": dims}}
+            study["experiments"][f"qrvc-{name}{suffix}"] = experiment
+    wide = {"system": "qrvc", "codebook": "k64", "resynthesis": {"variation_dim": 16}}
+    study["experiments"]["qrvc-wide"] = wide
+    write_text(part / "config.yaml", dump_config(parse_config(study)))
+    path = part / "evaluation/summary.parquet"
+    table = read_table(path)
+    scored = [name for name in study["experiments"] if name.startswith("qrvc-")]
+    more = [table[table["experiment"] == "knnvc"].assign(experiment=name) for name in scored]
+    write_table(path, pd.concat([table, *more], ignore_index=True), IDENTITY)
+    text = write(part, tmp_path / "report", players=0).read_text(encoding="utf-8")
+    assert "Size of the codebook" in text and "QR-VC: SECS over the size of the codebook" in text
+    figure = text[text.index("Size of the codebook</h3>") :]
+    figure = figure[: figure.index("</figure>")]
+    assert figure.count(">with compensation<") == figure.count(">without<") == 1
+    assert "qrvc-wide" not in figure
+
+
+def test_weights_from_elsewhere_are_named_once(run: Path) -> None:
+    study = read_yaml(run / "config.yaml")
+    for name in ("one", "two"):
+        study["experiments"][name] = {"system": "knnvc", "vocoder": "bundled:nano-vocoder"}
+    found = [weights for weights in list_weights(run_of(run, study)) if weights.role == "vocoder"]
+    assert [(weights.name, len(weights.sha256)) for weights in found] == [("bundled:nano-vocoder", 64)]

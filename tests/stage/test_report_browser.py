@@ -40,7 +40,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def stayed_at_home(chromium: Browser, report: Path) -> None:
     """No console error, and every request is for a file of the report's folder."""
     assert chromium.complaints() == []
-    own = ("data:", "blob:", "chrome:")  # the last are the browser's first, empty page
+    own = ("data:", "blob:", "chrome:", "chrome-untrusted:")  # the last two are of the browser's first, empty page
     asked = [address for address in chromium.requests() if not address.startswith(own)]
     assert asked and all(address.startswith(report.parent.as_uri()) for address in asked)
 
@@ -83,7 +83,7 @@ def test_one_player_sounds_at_a_time(chromium: Browser, report: Path) -> None:
     assert found == {"one": True, "two": False}
 
 
-def test_a_number_opens_its_rows_and_a_judge_its_definition(chromium: Browser, report: Path) -> None:
+def test_a_number_opens_its_rows_and_a_model_its_definition(chromium: Browser, report: Path) -> None:
     chromium.open(report)
     found = chromium.run("""
         document.querySelector("table.scores thead th small a").click();
@@ -107,7 +107,7 @@ def test_the_page_is_used_by_keys(chromium: Browser, report: Path) -> None:
     press("Enter", 13)
     found = chromium.run("return document.querySelector('table.scores thead th[aria-sort]').getAttribute('aria-sort');")
     assert found == "ascending"
-    press("Tab", 9)  # on to the judge's name, a link
+    press("Tab", 9)  # on to the model's name, a link
     found = chromium.run("""
         const here = document.activeElement;
         return { tag: here.tagName, seen: getComputedStyle(here).outlineStyle };

@@ -25,7 +25,10 @@ IDENTITY = Identity("fixture", 1, {})
 GENDERS = dict(zip("abc", "FMF"))
 STUDY = {
     "run": "fake",
+    "corpus": {"num_shards": 1},
     "features": {"nano": {}},
+    "codebook": {"k16": {"num_codes": 16}},
+    "pairs": {"knn4": {}, "random": {"method": "random"}},
     "experiments": {
         "random-speaker": {"system": "anchor", "anchor": "random-speaker"},
         "vocoder": {"system": "vocoder"},
@@ -138,7 +141,7 @@ def fake_scores(path: Path, trials: list[dict], metrics: tuple[str, ...], level:
     rows = []
     for number, trial in enumerate(trials):
         for metric in metrics:
-            score = Score(metric, level + 0.01 * number, f"{metric}@1", "judge 1.0 size=small", "f" * 64, "plain")
+            score = Score(metric, level + 0.01 * number, f"{metric}@1", "scorer 1.0 size=small", "f" * 64, "plain")
             shared = {
                 key: trial[key]
                 for key in (

@@ -1,4 +1,4 @@
-"""Numbers and names for the eye."""
+"""Numbers and names as a page shows them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bowerbird.metrics.registry import NO_VALUE
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """``digits`` significant digits, thousands apart, a dash where there is no value."""
+    """A number with ``digits`` significant digits and its thousands apart; a dash where there is no value."""
     if value is None or not math.isfinite(value):
         return NO_VALUE
     if value == int(value) and abs(value) < 1e15:
@@ -23,7 +23,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """``7.1 s``, ``3 min 20 s``, ``5 h 03 min``."""
+    """Seconds as ``7.1 s``, ``3 min 20 s`` or ``5 h 03 min``; a dash where there is no value."""
     if seconds is None or not math.isfinite(seconds):
         return NO_VALUE
     if seconds < 60:
@@ -33,19 +33,19 @@ def duration(seconds: float | None) -> str:
 
 
 def size(mebibytes: float) -> str:
-    """``240 KiB``, ``12.3 MiB``, ``1.2 GiB``."""
+    """Mebibytes as ``240 KiB``, ``12.3 MiB`` or ``1.2 GiB``."""
     if mebibytes < 1:
         return f"{mebibytes * 1024:.0f} KiB"
     return f"{mebibytes:.1f} MiB" if mebibytes < 1024 else f"{mebibytes / 1024:.1f} GiB"
 
 
 def words(name: str) -> str:
-    """``donor_unit-agreement`` as ``donor unit-agreement``."""
+    """A name with spaces in the place of underscores."""
     return name.replace("_", " ")
 
 
 def slug(name: str) -> str:
-    """A name that is safe as a file's name, in a link and as an id of the page."""
+    """A name that is safe in a file's name, in a link and as an id of the page."""
     return re.sub(r"[^A-Za-z0-9-]+", "-", name).strip("-") or "x"
 
 
@@ -55,4 +55,4 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "size": size,
     "words": words,
     "slug": slug,
-}
+}  # of the templates

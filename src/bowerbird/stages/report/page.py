@@ -1,54 +1,35 @@
-"""Stage *report*: one static folder that opens offline: scores with intervals, players, pictures, and what it took.
+"""Stage *report*: one folder that opens offline, with scores and intervals, players, figures, and what the run took.
 
-The page is ``index.html``; everything it links to lies in ``assets/`` beside it, so the folder can be moved or sent as
-it is. ``listening.html`` beside it asks listeners. Nothing is loaded from elsewhere, and a policy in the page forbids it.
+The page is ``index.html``; everything that it links to lies in ``assets/`` beside it, so the folder can be moved or sent as it
+is. ``listening.html`` beside it is a blind listening test. Nothing is loaded from elsewhere, and a policy in the page forbids
+it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import shutil
 from pathlib import Path
 
-import jinja2
-from markupsafe import Markup
-
 from bowerbird.artifacts.files import file_sha256, write_seal, write_text
-from bowerbird.artifacts.identity import Identity, RunRecord, inputs_digest
+from bowerbird.artifacts.identity import Identity, RunRecord, input_digests
+from bowerbird.config.graph import Graph
 from bowerbird.config.loading import load_config
+from bowerbird.config.paths import Paths
 from bowerbird.config.sections.report import ReportConfig
-from bowerbird.errors import BowerbirdError
 from bowerbird.stages.report import VERSION
 from bowerbird.stages.report.figures import draw_figures
-from bowerbird.stages.report.formats import FILTERS
-from bowerbird.stages.report.players import gather_listening
-from bowerbird.stages.report.questionnaire import write_test
-from bowerbird.stages.report.run import Run
+from bowerbird.stages.report.ledger import Ledger, sampler_steps, steps_in_order
+from bowerbird.stages.report.players import gather_trials
+from bowerbird.stages.report.provenance import list_experiments, list_weights, made_with
+from bowerbird.stages.report.questionnaire import write_questionnaire
+from bowerbird.stages.report.run_data import Run
+from bowerbird.stages.report.static_page import HERE, page_script, replaced_assets, style_sheet, template_environment
 from bowerbird.stages.report.tables import gather_scores
 
-HERE = Path(__file__).parent
-
-
-TEST = "listening.html"
-
-
+LISTENING_TEST = "listening.html"
 MARKER = "files of a bowerbird report; they are replaced when it is written again\n"
-
-
-INPUTS = (
-    "corpus/*.parquet",
-    "corpus/audio/*.parquet",
-    "codebook/*/summary.parquet",
-    "codebook/*/residual.parquet",
-    "pairs/*/quality.parquet",
-    "training/*/*/metrics.jsonl",
-    "conversion/*/trials.parquet",
-    "evaluation/*/*.parquet",
-    "evaluation/*.parquet",
-)
-
+REFUSAL = "is there and is not of a report; move it, or write the report elsewhere"
 
 logger = logging.getLogger(__name__)
 
@@ -56,70 +37,54 @@ logger = logging.getLogger(__name__)
 def write_report(root: Path, output: Path, config: Path, options: ReportConfig) -> None:
     """Write the report of the run below ``root``: ``output`` (index.html) and the folder assets/ beside it.
 
-    What a run does not have (no codebook, no pairs, a metric left out) the page says where it would stand. The page
-    comes last: where it is, its sounds and pictures are.
+    Where a run lacks something (no codebook, no pairs, a metric left out), the page says so in its place. The page is written
+    last: where it is, its recordings and pictures are.
     """
     record = RunRecord(device="cpu")
-    run = Run(root, load_config([config]))
-    inputs = sorted(path for pattern in INPUTS for path in root.glob(pattern))
-    identity = Identity("report", VERSION, options.model_dump(), {"run": inputs_digest(inputs)})
+    study = load_config([config])
+    run = Run(Graph(study, Paths(root, study.corpus.num_shards)))
+    inputs = {role: [p for p in paths if p.exists()] for role, paths in run.graph.write_report().inputs.items()}
+    identity = Identity("report", VERSION, options.model_dump(), input_digests(inputs))
     folder = output.parent
-    _check_ours(folder / "assets")
-    folder.mkdir(parents=True, exist_ok=True)
-    assets = folder / f".tmp-{os.getpid()}-assets"
-    try:
+    with replaced_assets(folder, MARKER, REFUSAL) as assets:
         page, test = _render(run, assets, options, identity)
-        _replace(assets, folder / "assets")
-        write_text(folder / TEST, test) if test else (folder / TEST).unlink(missing_ok=True)
-    finally:
-        shutil.rmtree(assets, ignore_errors=True)
+    if test:
+        write_text(folder / LISTENING_TEST, test)
+    else:
+        (folder / LISTENING_TEST).unlink(missing_ok=True)
     record.write(output, identity)
-    beside = [p for p in (*sorted((folder / "assets").rglob("*")), folder / TEST) if p.is_file()]
-    digests = {str(p.relative_to(folder)): file_sha256(p) for p in beside}
+    beside = [path for path in (*sorted((folder / "assets").rglob("*")), folder / LISTENING_TEST) if path.is_file()]
+    digests = {str(path.relative_to(folder)): file_sha256(path) for path in beside}
     write_seal(output, {**digests, output.name: hashlib.sha256(page.encode()).hexdigest()})
     write_text(output, page)
-    logger.info("%s: written", output)
+    logger.info("report: %s written, %d files beside it", output, len(beside))
 
 
 def _render(run: Run, assets: Path, options: ReportConfig, identity: Identity) -> tuple[str, str]:
-    """The page and the listening test as text; its files go to ``assets``."""
-    for name in ("audio", "pictures", "data"):
-        (assets / name).mkdir(parents=True)
-    (assets / "README.txt").write_text(MARKER, encoding="utf-8")
+    """The page and the listening test as text; their files are written below ``assets``."""
     scores = gather_scores(run, assets / "data")
-    listening = gather_listening(run, scores.systems, assets, options.players)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters.update(FILTERS)
-    style = Markup((HERE / "style.css").read_text(encoding="utf-8"))
-    test = write_test(listening[: options.listening_trials], assets, options.title, style)
-    page = environment.get_template("page.html.j2").render(
-        run=run,
-        test=TEST if test else "",
-        scores=scores,
-        listening=listening,
-        figures=draw_figures(run, scores),
-        options=options,
-        identity=identity,
-        style=style,
-        script=Markup((HERE / "page.js").read_text(encoding="utf-8")),
+    trials = gather_trials(run, scores.systems, assets, options.players)
+    test = write_questionnaire(trials[: options.listening_trials], assets, options.title)
+    ledger = Ledger(run)
+    page = (
+        template_environment(HERE)
+        .get_template("page.html.j2")
+        .render(
+            run=run,
+            scores=scores,
+            trials=trials,
+            listening_test=LISTENING_TEST if test else "",
+            figures=draw_figures(run, scores, ledger.sampler_speeds),
+            ledger=ledger,
+            speed_steps=steps_in_order(ledger.speeds),
+            sampler_steps=sampler_steps(ledger.sampler_speeds),
+            weights=list_weights(run),
+            experiments=list_experiments(run),
+            made_with=made_with(run.records),
+            options=options,
+            identity=identity,
+            style=style_sheet(),
+            script=page_script(),
+        )
     )
     return page, test
-
-
-def _check_ours(assets: Path) -> None:
-    """Refuse to replace a folder that is not of an earlier report: nobody else's files are deleted."""
-    readme = assets / "README.txt"
-    if assets.exists() and not (readme.exists() and readme.read_text(encoding="utf-8") == MARKER):
-        raise BowerbirdError(f"{assets}: is there and is not of a report; move it, or write the report elsewhere")
-
-
-def _replace(new: Path, old: Path) -> None:
-    """Put ``new`` in the place of ``old``."""
-    shutil.rmtree(old, ignore_errors=True)
-    new.rename(old)

@@ -1,12 +1,12 @@
-// Asks the questions in an order made by the seed, keeps the answers, saves them as JSON.
+// Asks the questions in an order that the seed decides, keeps the answers, and saves them as JSON.
 "use strict";
 
-const ASKS = {
+const QUESTION_TEXTS = {
   mos: ["How natural does it sound?", "From 1, not like human speech, to 5, as human speech"],
   smos: ["How much does it sound like the person in the reference?", "From 1, surely another person, to 5, surely the same person"],
   abx: ["Which sounds more like the person in the reference, A or B?", "Choose one, even if you must guess"],
 };
-const NAMES = { mos: ["Bad", "Poor", "Fair", "Good", "Excellent"], smos: ["Surely another", "Probably another", "Cannot tell", "Probably the same", "Surely the same"] };
+const SCALE = { mos: ["Bad", "Poor", "Fair", "Good", "Excellent"], smos: ["Surely another", "Probably another", "Cannot tell", "Probably the same", "Surely the same"] };
 const get = (id) => document.getElementById(id);
 const shown = (id) => ["start", "asking", "done"].forEach((other) => { get(other).hidden = other !== id; });
 
@@ -28,7 +28,7 @@ const shuffled = (items, seed) => {
 
 let order = [], place = 0, answers = {}, listener = "", seed = 1, asked = 0;
 const key = () => `bowerbird-listening-${TEST}-${listener}-${seed}`;
-const keep = () => { try { localStorage.setItem(key(), JSON.stringify(answers)); } catch { /* a browser that keeps nothing */ } };
+const keep = () => { try { localStorage.setItem(key(), JSON.stringify(answers)); } catch { /* a browser without storage */ } };
 const recall = () => { try { return JSON.parse(localStorage.getItem(key()) ?? "{}"); } catch { return {}; } };
 
 const player = (label, source) => {
@@ -42,19 +42,19 @@ const player = (label, source) => {
 };
 
 const ask = () => {
-  const question = order[place], [title, scale] = ASKS[question.kind];
+  const question = order[place], [title, scale] = QUESTION_TEXTS[question.kind];
   get("question").textContent = title;
   get("scale").textContent = scale;
   get("place").textContent = `Question ${place + 1} of ${order.length}`;
   const players = question.sounds.map((source, side) => player(question.kind === "abx" ? "AB"[side] : "Recording", source));
   if (question.reference) players.unshift(player("Reference: the person", question.reference));
   get("players").replaceChildren(...players);
-  const options = question.kind === "abx" ? [["A", "A", ""], ["B", "B", ""]] : NAMES[question.kind].map((name, at) => [String(at + 1), String(at + 1), name]);
-  get("choices").replaceChildren(...options.map(([value, label, says]) => {
+  const options = question.kind === "abx" ? [["A", "A", ""], ["B", "B", ""]] : SCALE[question.kind].map((name, at) => [String(at + 1), String(at + 1), name]);
+  get("choices").replaceChildren(...options.map(([value, label, description]) => {
     const choice = document.createElement("label"), input = document.createElement("input"), small = document.createElement("small");
     Object.assign(input, { type: "radio", name: "answer", value, checked: answers[question.id]?.answer === value });
     input.addEventListener("change", () => answer(value));
-    small.textContent = says;
+    small.textContent = description;
     choice.append(input, ` ${label}`, small);
     return choice;
   }));
