@@ -56,6 +56,7 @@ class Identity:
 
     @property
     def params_hash(self) -> str:
+        """Hash of the parameters alone."""
         return stable_hash(dict(self.params))
 
     @property
@@ -64,6 +65,7 @@ class Identity:
         return stable_hash(self.as_dict())
 
     def as_dict(self) -> dict[str, Any]:
+        """The identity as JSON values."""
         return {
             "stage": self.stage,
             "version": self.version,
@@ -73,6 +75,7 @@ class Identity:
         }
 
     def to_json(self) -> str:
+        """The identity as canonical JSON, which artifacts carry."""
         return canonical_json(self.as_dict())
 
 
@@ -95,7 +98,7 @@ def input_digests(files: Mapping[str, Sequence[Path]]) -> dict[str, str]:
 
 
 class RunRecord:
-    """Measures one stage run (``with RunRecord() as record``) and writes ``<artifact>.run.json`` beside an artifact."""
+    """Measures one stage run from its creation on, and writes ``<artifact>.run.json`` beside an artifact."""
 
     def __init__(self, device: str = "cpu", dtype: str = "") -> None:
         self.device, self.dtype = device, dtype
@@ -103,13 +106,8 @@ class RunRecord:
         self._start = time.perf_counter()
         self._started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
-    def __enter__(self) -> RunRecord:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
     def as_dict(self) -> dict[str, Any]:
+        """The record as JSON values, up to now."""
         return {
             "started": self._started,
             "seconds": round(time.perf_counter() - self._start, 3),

@@ -1,16 +1,47 @@
-"""Model folders on disk: ``config.json`` and ``model.safetensors``."""
+"""Model folders on disk: ``config.json``, which says what the model is built from, and ``model.safetensors``."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from bowerbird.config.models import FOREIGN_FILES, MODEL_FILES
+from bowerbird.config.paths import bundled
 from bowerbird.errors import BowerbirdError
+
+
+def model_files(folder: Path) -> list[Path]:
+    """The files of a model folder that are there, in the order that their digest is taken in: weights, then config."""
+    names = dict.fromkeys((*MODEL_FILES, *FOREIGN_FILES))
+    return [folder / name for name in names if (folder / name).is_file()]
+
+
+def check_model_folder(folder: Path, where: str) -> None:
+    """Raises an error that begins with ``where`` unless ``folder`` holds a model that a training stage has written."""
+    absent = [name for name in MODEL_FILES if not (folder / name).is_file()]
+    if absent:
+        raise BowerbirdError(
+            f"{where}: {folder}: holds no {' and no '.join(absent)}; name the folder of a trained model, or bundled:NAME"
+        )
+
+
+def parse_model_folders(words: Sequence[str]) -> dict[str, Path]:
+    """Model folders by role from command-line words ``ROLE=FOLDER`` or ``ROLE=bundled:NAME``; each must hold a model."""
+    folders = {}
+    for word in words:
+        role, equals, spec = word.partition("=")
+        if not (role and equals and spec):
+            raise BowerbirdError(
+                f"--models: {word}: not role=FOLDER, for instance vocoder=results/demo/training/vocoder/vocoder"
+            )
+        folders[role] = Path(bundled(spec)).expanduser()
+        check_model_folder(folders[role], f"--models: {role}")
+    return folders
 
 
 def read_model_config(folder: Path) -> dict[str, Any]:
@@ -37,6 +68,29 @@ def load_weights(module: nn.Module, folder: Path) -> None:
         raise BowerbirdError(f"{path}: cannot be read ({error})") from error
 
 
-def part(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The float32 weights of one module out of those of several."""
+def check_architecture(folder: Path, architecture: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
+    """Refuse the model in ``folder`` where its ``config.json`` differs from ``architecture`` in one of ``keys``.
+
+    ``where`` is the option that names the model; the error begins with it.
+    """
+    check_model_folder(folder, where)
+    theirs = read_model_config(folder)
+    for key in keys:
+        if theirs.get(key) != architecture[key]:
+            raise BowerbirdError(
+                f"{where}: {folder}: its {key} is {theirs.get(key)!r}, this stage's is {architecture[key]!r}; weights only "
+                "fit a model of the same architecture on the same features"
+            )
+
+
+def load_matching(
+    module: nn.Module, folder: Path, architecture: Mapping[str, Any], keys: Sequence[str], where: str
+) -> None:
+    """Load the weights of the model in ``folder`` into ``module``, if both agree in ``keys``: see `check_architecture`."""
+    check_architecture(folder, architecture, keys, where)
+    load_weights(module, folder)
+
+
+def weights_of_part(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The float32 weights of one module, whose names begin with ``prefix``, out of those of several."""
     return {name.removeprefix(prefix): tensor.float() for name, tensor in weights.items() if name.startswith(prefix)}

@@ -151,6 +151,7 @@ class Shards:
 
     @property
     def row_shape(self) -> tuple[int, ...]:
+        """Shape of one row, ``(D,)`` of features."""
         return self.arrays[0].shape[1:]
 
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
-    from bowerbird.config.systems.base import ExperimentBase
-    from bowerbird.systems.base import System
+from bowerbird.config.systems.base import ExperimentBase
+from bowerbird.systems.base import System
 
 
 def load_system(experiment: ExperimentBase, models: Mapping[str, Path], device: torch.device | str = "cpu") -> System:
-    """The system of ``experiment``, ready to convert, with its ``models`` (role -> folder or file) on ``device``."""
+    """The system of ``experiment``, ready to convert, with its ``models`` (folders by role) on ``device``."""
     module = importlib.import_module(f"bowerbird.systems.{experiment.package()}.system")
-    return module.SYSTEM.load(experiment, models, device)
+    return module.SYSTEM.load(experiment, models, torch.device(device))

@@ -2,33 +2,67 @@
 
 So there is no sampler to save: training goes on after any step, on any number of processes, with the batches it would
 have had.
+
+Letters: ``T`` frames of a crop, ``P`` frames of a prompt, ``N`` samples, ``D`` dimension of a row.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from bowerbird.artifacts.pairs import PairShards
 from bowerbird.artifacts.shards import Shards
 from bowerbird.artifacts.tables import read_identity, read_table
-from bowerbird.audio import HOP
+from bowerbird.audio import FRAMES_PER_SECOND, HOP, int16_to_float
 from bowerbird.encoders.spectral import frame_rate
 from bowerbird.errors import BowerbirdError
-from bowerbird.systems.base import Batch, DataNeeds
+from bowerbird.systems.base import Batch, BatchSpec
 
 logger = logging.getLogger(__name__)
 
+# The shards that a role of a batch is read from, by the option of the command that names them.
+SHARDS_OF_ROLE: Mapping[str, str] = {
+    "features": "features",
+    "audio": "audio",
+    "retrieved": "pairs",
+    "mels": "mels",
+    "phones": "phones",
+    "speaker_embedding": "speaker_embeddings",
+    "prompt": "features",
+    "prompt_audio": "audio",
+    "prompt_mels": "mels",
+}
 
-FRAMES_PER_SECOND = 50
+
+def shards_needed(spec: BatchSpec) -> set[str]:
+    """The shards that must be given for the batches of a stage; frames are counted in those of features."""
+    needed = {SHARDS_OF_ROLE[role] for role in spec.roles if role in SHARDS_OF_ROLE}
+    return needed if spec.transcripts else needed | {"features"}
+
+
+def shards_used(spec: BatchSpec) -> set[str]:
+    """The shards that the batches of a stage are read from if they are given."""
+    return shards_needed(spec) | {SHARDS_OF_ROLE[role] for role in spec.optional}
+
+
+def check_shards(spec: BatchSpec, shards: Mapping[str, Sequence[Path]]) -> None:
+    """Raises an error that names shards which the stage needs and which are not given, or that it does not read."""
+    given = {name for name, paths in shards.items() if paths}
+    if missing := sorted(shards_needed(spec) - given):
+        raise BowerbirdError(f"--{missing[0].replace('_', '-')}: missing: this stage trains on it")
+    if unread := sorted(given - shards_used(spec)):
+        raise BowerbirdError(f"--{unread[0].replace('_', '-')}: this stage does not read it; leave it out")
 
 
 @dataclass(frozen=True)
@@ -37,56 +71,67 @@ class Item:
 
     utt_id: str
     frames: int
-    variants: int = 1  # pairs it has
+    num_variants: int = 1  # pairs it has
 
 
-class StageData:
-    """What a stage reads, opened: features always, the rest where the stage needs it."""
+class TrainingData(Protocol):
+    """What a stage trains on, opened."""
 
-    def __init__(
-        self,
-        needs: DataNeeds,
-        manifest: Path,
-        features: Sequence[Path],
-        audio: Sequence[Path] = (),
-        pairs: Sequence[Path] = (),
-        units: Sequence[Path] = (),
-        mels: Sequence[Path] = (),
-        phones: Sequence[Path] = (),
-        voices: Sequence[Path] = (),
-    ) -> None:
-        wants = (("audio", needs.audio, audio), ("units", needs.units, units), ("mels", needs.mels, mels))
-        for role, wanted, given in wants:
-            if wanted and not given:
-                raise BowerbirdError(f"--{role}: missing: this stage trains on it")
-        if needs.pairs and not pairs:
-            raise BowerbirdError("--pairs: missing: this stage trains on them")
-        self.needs = needs
-        self.features = Shards(features)
-        self.audio = Shards(audio, length="num_samples") if needs.audio else None
-        self.units = Shards(units) if needs.units else None
-        self.mels = Shards(mels) if needs.mels else None
-        self.mel_ratio = _rate(mels) / FRAMES_PER_SECOND if needs.mels else 1.0  # mel frames a frame of features
-        self.phones, self.voices = (Shards(paths) if paths else None for paths in (phones, voices))
-        self.pairs = PairShards(pairs) if pairs else None
-        if self.pairs and needs.same_speaker_pairs:
-            self.pairs.check_same_speaker()
-        listed = read_table(manifest, ["utt_id", "speaker", "split"]).set_index("utt_id")
-        self._split, self._speaker = listed["split"].to_dict(), listed["speaker"].to_dict()
-        training = {
-            s for utt_id, s in self._speaker.items() if self._split[utt_id] == "train" and utt_id in self.features
-        }
-        self.speakers = tuple(sorted(training))
-        self._number = {name: number for number, name in enumerate(self.speakers)}
-        self._utterances: dict[tuple[str, str], list[str]] = {}  # of (split, speaker), with all that a prompt needs
-        if needs.prompt_frames:
-            for utt_id in self.features.lengths():
-                if self.audio is None or utt_id in self.audio:
-                    key = (self._split.get(utt_id, ""), self._speaker.get(utt_id, ""))
-                    self._utterances.setdefault(key, []).append(utt_id)
+    speakers: tuple[str, ...]  # of the training split, in order
+    symbols: tuple[str, ...]  # of its transcripts, in order
+    spec: BatchSpec
 
     @property
     def feature_dim(self) -> int:
+        """Dimension of the features; 0 without features."""
+
+    def items(self, split: str, at_least: int = 1) -> list[Item]:
+        """Utterances of a split that have all that the stage needs and at least so many frames."""
+
+    def whole(self, item: Item, max_frames: int) -> Batch:
+        """One utterance as a batch."""
+
+    def batches(self, items: Sequence[Item], seed: int, batch_size: int, part: slice) -> EpochBatches:
+        """The batches of all steps; ``part`` is this process's part of each."""
+
+
+class StageData:
+    """Shards by role, opened: what the stage declares, and the optional ones that are given."""
+
+    symbols: tuple[str, ...] = ()
+
+    def __init__(self, spec: BatchSpec, manifest: Path, shards: Mapping[str, Sequence[Path]]) -> None:
+        check_shards(spec, shards)
+        given = {name: list(paths) for name, paths in shards.items() if paths}
+        self.spec = spec
+        self.roles = spec.roles | {role for role in spec.optional if SHARDS_OF_ROLE[role] in given}
+        self.pairs = PairShards(given.pop("pairs")) if "pairs" in given else None
+        if self.pairs and spec.same_speaker_pairs:
+            self.pairs.check_same_speaker()
+        lengths = {"audio": "num_samples"}
+        self.shards = {name: Shards(paths, lengths.get(name, "frames")) for name, paths in given.items()}
+        self.features = self.shards["features"]
+        self.mel_ratio = _rate(given["mels"]) / FRAMES_PER_SECOND if "mels" in given else 1.0
+        listed = read_table(manifest, ["utt_id", "speaker", "split"]).set_index("utt_id")
+        self._split, self._speaker = listed["split"].to_dict(), listed["speaker"].to_dict()
+        training = (u for u in self._speaker if self._split[u] == "train" and u in self.features)
+        self.speakers = tuple(sorted({self._speaker[utt_id] for utt_id in training}))
+        self._number = {name: number for number, name in enumerate(self.speakers)}
+        self._utterances = self._prompting_utterances() if spec.prompt_frames else {}
+
+    def _prompting_utterances(self) -> dict[tuple[str, str], list[str]]:
+        """The utterances of each (split, speaker) that have all that a prompt is cut from."""
+        found: dict[tuple[str, str], list[str]] = {}
+        of_prompts = [self.shards[name] for name in ("audio", "mels", "speaker_embeddings") if name in self.shards]
+        for utt_id in self.features.lengths():
+            if all(utt_id in shards for shards in of_prompts):
+                key = (self._split.get(utt_id, ""), self._speaker.get(utt_id, ""))
+                found.setdefault(key, []).append(utt_id)
+        return found
+
+    @property
+    def feature_dim(self) -> int:
+        """Dimension of the features."""
         return int(self.features.row_shape[0])
 
     def items(self, split: str, at_least: int = 1) -> list[Item]:
@@ -96,8 +141,7 @@ class StageData:
             if self._split.get(utt_id) != split:
                 continue
             variants = self.pairs.variants(utt_id) if self.pairs else 1
-            others = (self.audio, self.units, self.mels, self.phones, self.voices)
-            have_all = variants and all(utt_id in shards for shards in others if shards is not None)
+            have_all = variants and all(utt_id in shards for shards in self.shards.values())
             missing, short = missing + (not have_all), short + (frames < at_least)
             if have_all and frames >= at_least:
                 found.append(Item(utt_id, frames, variants))
@@ -106,37 +150,56 @@ class StageData:
             logger.info("split %s: utterances left out: %s", split, reasons)
         return found
 
+    def batches(self, items: Sequence[Item], seed: int, batch_size: int, part: slice) -> StepBatches:
+        """The batches of all steps; ``part`` is this process's part of each."""
+        return StepBatches(self, items, seed, batch_size, part)
+
     def crop(self, item: Item, start: int, frames: int, variant: int = 0) -> dict[str, Tensor]:
-        """Frames ``[start, start + frames)`` of an utterance with the samples ``[320 start, 320 (start + frames))``."""
-        stop = start + frames
-        features = np.asarray(self.features[item.utt_id][start:stop], dtype=np.float32)
-        tensors = {"features": torch.from_numpy(features)}
-        if self.audio is not None:
-            samples = self.audio[item.utt_id][HOP * start : HOP * stop]
-            wave = torch.from_numpy(samples.astype(np.float32) / 32768)
-            tensors["audio"] = torch.nn.functional.pad(wave, (0, HOP * frames - len(wave)))
+        """Tensors by role of the frames ``[start, start + frames)`` of an utterance, as `ROLES` has them for one item."""
+        tensors: dict[str, Tensor] = {}
+        if "features" in self.roles:
+            tensors["features"] = self._rows("features", item.utt_id, start, frames)
+        if "audio" in self.roles:
+            tensors["audio"] = self._wave(item.utt_id, start, frames, frames)
         if self.pairs is not None:
-            tensors["retrieved"] = torch.from_numpy(
-                self.pairs.retrieved(self.pairs.row(item.utt_id, variant), self.features, start, frames)
-            )
-        if self.units is not None:
-            tensors["units"] = torch.from_numpy(self.units[item.utt_id][start:stop].astype(np.int64))
-        if self.needs.speakers:
+            row = self.pairs.row(item.utt_id, variant)
+            tensors["retrieved"] = torch.from_numpy(self.pairs.retrieved(row, self.features, start, frames))
+        if "speaker" in self.roles:
             tensors["speaker"] = torch.tensor(self._number.get(self._speaker[item.utt_id], -1))
-        for name, shards, ratio in (("mels", self.mels, self.mel_ratio), ("phones", self.phones, 1.0)):
-            if shards is not None:
-                tensors[name] = rows_of(shards, item.utt_id, round(start * ratio), round(frames * ratio))
-        if self.voices is not None and not self.needs.prompt_frames:
-            tensors["voice"] = rows_of(self.voices, item.utt_id, 0, 1)[0]
+        for role, ratio in (("mels", self.mel_ratio), ("phones", 1.0)):
+            if role in self.roles:
+                tensors[role] = self._filled_rows(role, item.utt_id, round(start * ratio), round(frames * ratio))
+        if "speaker_embedding" in self.roles and not self.spec.prompt_frames:
+            tensors["speaker_embedding"] = self._rows("speaker_embeddings", item.utt_id, 0, 1)[0]
         return tensors
 
-    def prompt(self, item: Item, start: int, stop: int, length: int, chances: Sequence[float]) -> dict[str, Tensor]:
-        """At most ``length`` frames of other speech of the speaker, zero-padded to ``length``.
+    def prompt(self, item: Item, start: int, stop: int, length: int, uniform: Sequence[float]) -> dict[str, Tensor]:
+        """At most ``length`` frames of other speech of the speaker, zero-padded to ``length``, by role.
 
-        Another utterance of the split, by chance; where the speaker has only one, what lies before or after frames
-        ``[start, stop)`` of it, whichever is longer (all of it, if that is less than a second).
+        Another utterance of the split; where the speaker has only one, what lies before or after frames ``[start, stop)``
+        of it, whichever is longer (all of it, if that is less than a second). ``uniform`` are two numbers in [0, 1): they
+        choose the utterance and the place in it.
         """
-        which, where = chances
+        utt_id, first, frames = self._choose_prompt(item, start, stop, length, uniform)
+        tensors = {"prompt_frames": torch.tensor(frames)}
+        if "prompt" in self.roles:
+            rows = self._rows("features", utt_id, first, frames)
+            tensors["prompt"] = F.pad(rows, (0, 0, 0, length - frames))
+        if "prompt_mels" in self.roles:
+            ratio = self.mel_ratio
+            mels = self._filled_rows("mels", utt_id, round(first * ratio), round(frames * ratio))
+            tensors["prompt_mels"] = F.pad(mels, (0, 0, 0, round(length * ratio) - len(mels)))
+        if "speaker_embedding" in self.roles:
+            tensors["speaker_embedding"] = self._rows("speaker_embeddings", utt_id, 0, 1)[0]
+        if "prompt_audio" in self.roles:
+            tensors["prompt_audio"] = self._wave(utt_id, first, frames, length)
+        return tensors
+
+    def _choose_prompt(
+        self, item: Item, start: int, stop: int, length: int, uniform: Sequence[float]
+    ) -> tuple[str, int, int]:
+        """Utterance, first frame and number of frames of a prompt, as `prompt` says."""
+        which, where = uniform
         everyone = self._utterances[self._split[item.utt_id], self._speaker[item.utt_id]]
         others = [utt_id for utt_id in everyone if utt_id != item.utt_id]
         utt_id = others[int(which * len(others))] if others else item.utt_id
@@ -146,54 +209,48 @@ class StageData:
             if last - first < FRAMES_PER_SECOND:
                 first, last = 0, item.frames
         frames = min(length, last - first)
-        first += int(where * (last - first - frames + 1))
-        features = torch.zeros(length, self.feature_dim)
-        features[:frames] = torch.from_numpy(np.asarray(self.features[utt_id][first : first + frames], np.float32))
-        tensors = {"prompt": features, "prompt_frames": torch.tensor(frames)}
-        if self.mels is not None:
-            ratio = self.mel_ratio
-            mels = rows_of(self.mels, utt_id, round(first * ratio), round(frames * ratio))
-            tensors["prompt_mels"] = torch.nn.functional.pad(mels, (0, 0, 0, round(length * ratio) - len(mels)))
-        if self.voices is not None:
-            tensors["voice"] = rows_of(self.voices, utt_id, 0, 1)[0]
-        if self.audio is not None:
-            samples = np.asarray(self.audio[utt_id][HOP * first : HOP * (first + frames)], np.float32) / 32768
-            tensors["prompt_audio"] = torch.nn.functional.pad(
-                torch.from_numpy(samples), (0, HOP * length - len(samples))
-            )
-        return tensors
+        return utt_id, first + int(where * (last - first - frames + 1)), frames
 
     def whole(self, item: Item, max_frames: int) -> Batch:
         """One utterance as a batch, cut at ``max_frames``, with the longest prompt."""
         frames = min(item.frames, max_frames)
         tensors = self.crop(item, 0, frames)
-        if self.needs.prompt_frames:
-            tensors |= self.prompt(item, 0, frames, self.needs.prompt_frames[1], (0.0, 0.0))
+        if self.spec.prompt_frames:
+            tensors |= self.prompt(item, 0, frames, self.spec.prompt_frames[1], (0.0, 0.0))
         return stack([item.utt_id], [tensors])
+
+    def _rows(self, name: str, utt_id: str, start: int, frames: int) -> Tensor:
+        """Rows ``[start, start + frames)`` of an utterance as float32 ``(T, D)``."""
+        return torch.from_numpy(np.asarray(self.shards[name][utt_id][start : start + frames], dtype=np.float32))
+
+    def _filled_rows(self, name: str, utt_id: str, start: int, frames: int) -> Tensor:
+        """As `_rows`; encoders differ by a frame at the end, where the last one stands for the next."""
+        rows = self._rows(name, utt_id, start, frames)
+        missing = frames - len(rows)
+        return torch.cat([rows, rows[-1:].expand(missing, -1)]) if 0 < missing < frames else rows
+
+    def _wave(self, utt_id: str, start: int, frames: int, length: int) -> Tensor:
+        """Samples of the frames ``[start, start + frames)`` as ``(320 length,)``, zero-padded."""
+        wave = int16_to_float(self.shards["audio"][utt_id][HOP * start : HOP * (start + frames)])
+        return F.pad(torch.from_numpy(wave), (0, HOP * length - len(wave)))
 
 
 def _rate(paths: Sequence[Path]) -> float:
-    """Frames a second of the features in shards."""
+    """Frames per second of the features in shards."""
     return frame_rate(read_identity(paths[0].with_suffix(".parquet")).get("params", {}))
 
 
-def rows_of(shards: Shards, utt_id: str, start: int, frames: int) -> Tensor:
-    """``frames`` rows from ``start`` on; encoders differ by a frame at the end, where the last one stands for the next."""
-    rows = torch.from_numpy(np.asarray(shards[utt_id][start : start + frames], np.float32))
-    missing = frames - len(rows)
-    return torch.cat([rows, rows[-1:].expand(missing, -1)]) if 0 < missing < frames else rows
-
-
-def stack(utt_ids: Sequence[str], crops: Sequence[dict[str, Tensor]]) -> Batch:
+def stack(utt_ids: Sequence[str], crops: Sequence[Mapping[str, Tensor]]) -> Batch:
     """Crops of one length as a batch."""
-    return Batch(tuple(utt_ids), **{name: torch.stack([crop[name] for crop in crops]) for name in crops[0]})
+    return Batch(tuple(utt_ids), {role: torch.stack([crop[role] for crop in crops]) for role in crops[0]})
 
 
 class EpochBatches(Dataset[Batch]):
-    """Which utterances each step has: they come in epochs, each once in an order drawn from ``[seed, epoch]``."""
+    """The utterances of each step: they come in epochs, each once in an order drawn from ``[seed, epoch]``."""
 
     def __init__(self, items: Sequence[Item], seed: int, batch_size: int, part: slice) -> None:
         self.items, self.seed, self.batch_size, self.part = list(items), seed, batch_size, part
+        self._epoch, self._permutation = -1, np.zeros(0, np.int64)  # the last epoch that was drawn, and its order
 
     def draw(self, step: int) -> list[Item]:
         """The utterances of a step, over all processes."""
@@ -202,7 +259,7 @@ class EpochBatches(Dataset[Batch]):
         return [self.items[self._order(place // count)[place % count]] for place in places]
 
     def _order(self, epoch: int) -> np.ndarray:
-        if getattr(self, "_epoch", None) != epoch:
+        if self._epoch != epoch:
             # one draw from [seed, epoch, 1] cannot coincide with one from [seed, step]
             self._epoch, generator = epoch, np.random.Generator(np.random.PCG64([self.seed, epoch, 1]))
             self._permutation = generator.permutation(len(self.items))
@@ -210,8 +267,7 @@ class EpochBatches(Dataset[Batch]):
 
     def from_step(self, first: int, last: int, workers: int) -> Iterator[Batch]:
         """The batches of steps ``first`` to ``last``, loaded ahead by ``workers`` processes."""
-        steps = range(first, last + 1)
-        return iter(DataLoader(self, batch_size=None, sampler=steps, num_workers=workers, collate_fn=_as_it_is))  # type: ignore[arg-type]
+        return iter(DataLoader(self, batch_size=None, sampler=range(first, last + 1), num_workers=workers))
 
 
 class StepBatches(EpochBatches):
@@ -224,31 +280,28 @@ class StepBatches(EpochBatches):
     def __getitem__(self, step: int) -> Batch:
         items = self.draw(step)
         generator = np.random.Generator(np.random.PCG64([self.seed, step]))
-        chances = generator.random((self.batch_size, 2))  # of the crop, of the donor
-        frames = self.data.needs.segment_frames
+        places = generator.random((self.batch_size, 2))  # of the crop, of the donor
+        frames, roles = self.data.spec.segment_frames, self.data.roles
         length, own = self._draw_prompts(step)
         crops = []
-        for item, (at, donor), (which, where, chance) in zip(
-            items[self.part], chances[self.part], own[self.part], strict=True
+        for item, (at, donor), (which, where, uniform) in zip(
+            items[self.part], places[self.part], own[self.part], strict=True
         ):
             start = int(at * (item.frames - frames + 1))
-            tensors = self.data.crop(item, start, frames, int(donor * item.variants))
-            tensors["chance"] = torch.tensor(chance)
+            tensors = self.data.crop(item, start, frames, int(donor * item.num_variants))
+            if "uniform" in roles:
+                tensors["uniform"] = torch.tensor(uniform)
             if length:
                 tensors |= self.data.prompt(item, start, start + frames, length, (which, where))
             crops.append(tensors)
         return stack([item.utt_id for item in items[self.part]], crops)
 
     def _draw_prompts(self, step: int) -> tuple[int, np.ndarray]:
-        """Length of this step's prompts (one for all: nothing is padded), and three chances an item."""
+        """Length of this step's prompts (one for all: nothing is padded), and three numbers in [0, 1) per item."""
         generator = np.random.Generator(np.random.PCG64([self.seed, step, 2]))
-        chances = generator.random((self.batch_size, 3))
-        shortest, longest = self.data.needs.prompt_frames or (0, 0)
-        return int(generator.integers(shortest, longest + 1)), chances
-
-
-def _as_it_is(batch: Batch) -> Batch:
-    return batch
+        uniform = generator.random((self.batch_size, 3))
+        shortest, longest = self.data.spec.prompt_frames or (0, 0)
+        return int(generator.integers(shortest, longest + 1)), uniform
 
 
 def equal_parts(total: int, parts: int) -> list[slice]:

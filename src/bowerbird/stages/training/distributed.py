@@ -32,7 +32,7 @@ class Processes:
         return self.rank == 0
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Sum of ``tensor`` over processes, in place."""
+        """Sum of ``tensor`` ``(...)`` over processes, in place."""
         if self.count > 1:
             dist.all_reduce(tensor)
         return tensor
@@ -53,24 +53,24 @@ class Processes:
         return bool(self.sum(torch.tensor(float(flag), device=self.device)).item())
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Return when every process has called this (a barrier)."""
         if self.count > 1:
             dist.barrier()
 
 
 @contextlib.contextmanager
 def join(device: str) -> Iterator[Processes]:
-    """This process's place: alone, or among those that ``torchrun`` started (nccl on GPUs, gloo on the CPU)."""
+    """This process among those that ``torchrun`` started (nccl on GPUs, gloo on the CPU), or alone."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
-    place = pick_device(device)
+    chosen = pick_device(device)
     if count == 1:
-        yield Processes(0, 1, place)
+        yield Processes(0, 1, chosen)
         return
-    if place.type == "cuda":
-        place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(place)
-    dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    if chosen.type == "cuda":
+        chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(chosen)
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
-        yield Processes(dist.get_rank(), count, place)
+        yield Processes(dist.get_rank(), count, chosen)
     finally:
         dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""What training says: ``metrics.jsonl``, TensorBoard, and a progress bar or log lines."""
+"""What is logged while a stage trains: ``metrics.jsonl``, TensorBoard, and a progress bar or log lines."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
@@ -20,29 +20,33 @@ from bowerbird.artifacts.files import write_text
 
 logger = logging.getLogger(__name__)
 
+LOG_INTERVAL_S = 30.0  # between log lines where there is no terminal
 
-LOG_SECONDS = 30.0  # between log lines where there is no terminal
 
-
-class Journal:
+class MetricsLogger:
     """Metrics of one training. ``lines`` are those of ``metrics.jsonl``: what was computed, never when or how fast."""
 
-    def __init__(self, live: Path, tensorboard: Path, steps: int, log_every: int) -> None:
-        self.live, self.steps, self.log_every = live, steps, log_every
-        self.lines: list[str] = []
-        self._window: dict[str, list[float]] = {}  # values since the last line
-        self._tensorboard_folder = tensorboard
-        self.is_open = False
+    _file: TextIO
+    _tensorboard: SummaryWriter
+    _bar: Progress | None
+    _task: TaskID
 
-    def open(self, step: int, lines: list[str], window: Sequence[tuple[str, list[float]]]) -> None:
-        """Start after ``step``, with what had been written by then."""
-        self.lines = list(lines)
-        self._window = {name: list(values) for name, values in window}
-        self.live.parent.mkdir(parents=True, exist_ok=True)
-        write_text(self.live, "".join(f"{line}\n" for line in self.lines))
-        self._handle = open(self.live, "a", encoding="utf-8")  # noqa: SIM115 - closed by close()
-        self._tensorboard = SummaryWriter(str(self._tensorboard_folder), purge_step=step + 1)
-        self._first, self._started = step, time.monotonic()
+    def __init__(self, path: Path, tensorboard: Path, steps: int, log_every: int) -> None:
+        """``path`` is the file that grows while training runs; ``tensorboard`` a folder. Nothing is written before `open`."""
+        self.path, self.tensorboard_folder, self.steps, self.log_every = path, tensorboard, steps, log_every
+        self.lines: list[str] = []
+        self.is_open = False
+        self._window: dict[str, list[float]] = {}  # values since the last line
+
+    def open(self, step: int, state: Mapping[str, Any]) -> None:
+        """Start after ``step``, with the ``state`` that a checkpoint kept ({} at the beginning)."""
+        self.lines = list(state.get("lines", []))
+        self._window = {name: list(values) for name, values in state.get("window", [])}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(self.path, "".join(f"{line}\n" for line in self.lines))
+        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - closed by close()
+        self._tensorboard = SummaryWriter(str(self.tensorboard_folder), purge_step=step + 1)
+        self._first_step, self._started = step, time.monotonic()
         self._logged = self._started
         self.is_open = True
         self._bar = _progress_bar() if sys.stderr.isatty() else None
@@ -55,7 +59,7 @@ class Journal:
         return {"lines": self.lines, "window": [[name, values] for name, values in self._window.items()]}
 
     def step(self, step: int, losses: Mapping[str, float], learning_rate: float) -> None:
-        """Losses of one step; every ``log_every`` steps their means since the last line are written."""
+        """Take losses of one step; every ``log_every`` steps their means since the last line are written."""
         for name, value in losses.items():
             self._window.setdefault(name, []).append(value)
         if step % self.log_every == 0:
@@ -65,29 +69,33 @@ class Journal:
         self._show(step, losses)
 
     def validation(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Metrics of the validation after ``step``."""
+        """Write metrics of the validation after ``step``."""
         named = {f"valid/{name}": value for name, value in metrics.items()}
         self._write(step, named)
         logger.info("step %d: %s", step, _text(named))
 
     def audio(self, name: str, wave: Tensor, step: int, sample_rate: int) -> None:
-        """A waveform (samples,) for TensorBoard."""
+        """Write a waveform ``(N,)`` to TensorBoard."""
         self._tensorboard.add_audio(name, wave.detach().cpu().clamp(-1, 1), step, sample_rate)
 
     def close(self) -> None:
+        """Close all that `open` opened, if it did."""
+        if not self.is_open:
+            return
         if self._bar:
             self._bar.stop()
-        self._handle.close()
+        self._file.close()
         self._tensorboard.close()
 
     def steps_per_second(self, step: int) -> float:
-        return (step - self._first) / max(time.monotonic() - self._started, 1.0e-9)
+        """Mean rate since `open`."""
+        return (step - self._first_step) / max(time.monotonic() - self._started, 1.0e-9)
 
     def _write(self, step: int, values: Mapping[str, float]) -> None:
         line = json.dumps({"step": step, **{k: float(f"{v:.6g}") for k, v in values.items()}})
         self.lines.append(line)
-        self._handle.write(line + "\n")
-        self._handle.flush()
+        self._file.write(line + "\n")
+        self._file.flush()
         for name, value in values.items():
             self._tensorboard.add_scalar(name, value, step)
 
@@ -95,7 +103,7 @@ class Journal:
         rate, now = self.steps_per_second(step), time.monotonic()
         if self._bar:
             self._bar.update(self._task, completed=step, losses=_text(losses), rate=f"{rate:.2f} steps/s")
-        elif now - self._logged >= LOG_SECONDS or step == self.steps:
+        elif now - self._logged >= LOG_INTERVAL_S or step == self.steps:
             self._logged = now
             left = (self.steps - step) / rate
             logger.info("step %d/%d: %s; %.2f steps/s, %s left", step, self.steps, _text(losses), rate, _duration(left))

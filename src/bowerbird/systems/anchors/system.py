@@ -1,17 +1,10 @@
-"""Anchors: bounds that are scored like a system, by the same code, on the same trials.
-
-* ``ground-truth``: the source itself. What intelligibility, prosody and quality can reach; no conversion at all.
-* ``heldout-target``: the target's held-out utterance. What similarity can reach; it says other words than the source.
-* ``random-speaker``: an utterance of a third speaker. What similarity is by chance.
-
-The anchor of the vocoder (copy synthesis of the source) is the system ``vocoder``.
-"""
+"""An anchor: one utterance that the trial names, as it was recorded."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -19,19 +12,17 @@ from bowerbird.config.systems.anchors import AnchorExperiment
 from bowerbird.errors import BowerbirdError
 from bowerbird.systems.base import Conversion, System, Utterance
 
-# anchor -> column of the trials that names the utterance it plays
-PLAYS = {"ground-truth": "source_utt", "heldout-target": "heldout_utt", "random-speaker": "random_speaker_utt"}
 
+class Anchor(System[AnchorExperiment]):
+    """Plays the utterance whose id stands in one column of the trial."""
 
-class Anchor(System):
-    """Plays one utterance the trial names."""
-
-    def __init__(self, anchor: str) -> None:
-        self.column = PLAYS[anchor]
+    def __init__(self, column: str) -> None:
+        self.column = column
 
     @classmethod
-    def load(cls, experiment: Any, models: Mapping[str, Path], device: torch.device) -> Anchor:
-        return cls(experiment.anchor)
+    def load(cls, experiment: AnchorExperiment, models: Mapping[str, Path], device: torch.device) -> Self:
+        """The anchor; it needs no model."""
+        return cls(experiment.spoken_column())
 
     def convert(
         self, source: Utterance, references: list[Utterance], trial: Mapping[str, Any] | None = None
@@ -41,13 +32,8 @@ class Anchor(System):
             raise BowerbirdError("system: anchor: only makes sense for trials, which name the utterance it plays")
         for utterance in (source, *references):
             if utterance.utt_id == trial[self.column]:
-                return Conversion(wave=utterance.wave, features=utterance.features, details={})
+                return Conversion(wave=utterance.wave, features=utterance.features)
         raise BowerbirdError(f"{trial['trial_id']}: {self.column} {trial[self.column]!r} was not given to the anchor")
-
-
-def played_utterance(experiment: AnchorExperiment, trial: Mapping[str, Any]) -> str:
-    """Id of the utterance an anchor plays in ``trial``."""
-    return str(trial[PLAYS[experiment.anchor]])
 
 
 SYSTEM = Anchor

@@ -1,4 +1,7 @@
-"""The converter T."""
+"""The converter T.
+
+Letters: ``B`` batch, ``T`` frames of the input, ``P`` frames of the prompt, ``D`` feature dimension, ``W`` width.
+"""
 
 from __future__ import annotations
 
@@ -10,29 +13,27 @@ import torch
 from torch import Tensor, nn
 
 from bowerbird.artifacts.models import load_weights, read_model_config
-from bowerbird.nn.transformer import Transformer
-
-FRAMES_PER_SECOND = 50
-
+from bowerbird.nn.transformer import AttentionMemory, Transformer
 
 INPUT, PROMPT = 0, 1  # rows of the segment embedding
+SIZES = ("layers", "heads", "width", "feedforward", "dropout", "conditioning")  # options that `Converter` is built from
 
 
 class Converter(nn.Module):
     """T(B^; A): features of any voice to features of the prompt's (section 3.2: 6 layers, 16 heads, width 1024: 77 M).
 
     ``concat``: prompt and input are one sequence, told apart by segment embeddings. ``cross_attention``: the input's
-    layers also look at the prompt.
+    layers also attend to the prompt.
     """
 
     def __init__(
         self,
         feature_dim: int,
-        layers: int = 6,
-        heads: int = 16,
-        width: int = 1024,
-        feedforward: int = 4096,
-        dropout: float = 0.1,
+        layers: int,
+        heads: int,
+        width: int,
+        feedforward: int,
+        dropout: float,
         conditioning: str = "concat",
     ) -> None:
         super().__init__()
@@ -47,35 +48,30 @@ class Converter(nn.Module):
         nn.init.zeros_(self.outward.bias)
 
     def forward(self, features: Tensor, prompt: Tensor, prompt_frames: Tensor) -> Tensor:
-        """``features`` (batch, L1, dim), ``prompt`` (batch, L2, dim) of which ``prompt_frames`` (batch,) are speech.
-
-        Returns A~ (batch, L1, dim).
-        """
+        """A~ ``(B, T, D)`` of ``features`` ``(B, T, D)`` and a ``prompt`` ``(B, P, D)``, of which ``prompt_frames`` ``(B,)`` are speech."""
         batch, length, _ = features.shape
         x = self.inward(features) + self.segment.weight[INPUT]
         memory = self.inward(prompt) + self.segment.weight[PROMPT]
-        everywhere = torch.ones(batch, length, dtype=torch.bool, device=x.device)
-        heard = torch.arange(prompt.shape[1], device=x.device) < prompt_frames[:, None]  # (batch, L2)
-        places, prompt_places = (torch.arange(n, device=x.device) for n in (length, prompt.shape[1]))
+        is_input = torch.ones(batch, length, dtype=torch.bool, device=x.device)  # (B, T)
+        is_speech = torch.arange(prompt.shape[1], device=x.device) < prompt_frames[:, None]  # (B, P)
+        positions, prompt_positions = (torch.arange(n, device=x.device) for n in (length, prompt.shape[1]))
         if self.conditioning == "cross_attention":
-            x = self.transformer(x, places, everywhere, memory, prompt_places, heard)
+            x = self.transformer(x, positions, is_input, AttentionMemory(memory, prompt_positions, is_speech))
         else:
-            sequence = torch.cat([memory, x], dim=1)  # (batch, L2 + L1, width)
-            positions = torch.cat([prompt_places, places + prompt.shape[1]])
-            mask = torch.cat([heard, everywhere], dim=1)
-            x = self.transformer(sequence, positions, mask)[:, prompt.shape[1] :]
+            sequence = torch.cat([memory, x], dim=1)  # (B, P + T, W)
+            all_positions = torch.cat([prompt_positions, positions + prompt.shape[1]])
+            mask = torch.cat([is_speech, is_input], dim=1)
+            x = self.transformer(sequence, all_positions, mask)[:, prompt.shape[1] :]
         return features + self.outward(x)
 
 
 def build_converter(config: Mapping[str, Any]) -> Converter:
     """The converter that `ConverterTraining.architecture` describes."""
-    keys = ("layers", "heads", "width", "feedforward", "dropout", "conditioning")
-    return Converter(config["feature_dim"], **{key: config[key] for key in keys})
+    return Converter(config["feature_dim"], **{key: config[key] for key in SIZES})
 
 
 def load_converter(folder: Path) -> Converter:
     """A trained converter, frozen."""
-    config = read_model_config(folder)
-    converter = build_converter(config)
+    converter = build_converter(read_model_config(folder))
     load_weights(converter, folder)
     return converter.eval().requires_grad_(False)

@@ -1,65 +1,75 @@
-"""Stages 2 and 3: converter and revocoder."""
+"""Training stages `converter` (2) and `revocoder` (3).
+
+Letters: ``B`` batch, ``T`` frames, ``D`` feature dimension, ``N`` samples, ``E`` dimension of an embedding, ``C`` channels.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bowerbird.artifacts.models import load_weights, read_model_config
-from bowerbird.audio import HOP
-from bowerbird.config.paths import bundled
 from bowerbird.config.systems.palindromic import ConverterStage, RevocoderStage
-from bowerbird.encoders.speaker import load_speaker_network
-from bowerbird.errors import BowerbirdError
-from bowerbird.systems.base import Batch, DataNeeds, StageInputs, TrainingStage, adamw, warmed_up_rate
-from bowerbird.systems.palindromic.network import FRAMES_PER_SECOND, build_converter, load_converter
-from bowerbird.systems.vocoder.synthesis import Vocoder, load_vocoder
+from bowerbird.encoders.speaker import SpeakerNetwork, load_speaker_network
+from bowerbird.systems.base import (
+    Batch,
+    BatchSpec,
+    StageInputs,
+    TrainingStage,
+    adamw,
+    crop_in_context,
+    prompt_range,
+    prompt_waves,
+    warmed_up_rate,
+)
+from bowerbird.systems.palindromic.network import SIZES, build_converter, load_converter
+from bowerbird.systems.vocoder.synthesis import check_vocoder, load_vocoder
 from bowerbird.systems.vocoder.training import VocoderTraining
 
 
 class SpeakerLoss(nn.Module):
     """L_spk = 1 - cos(e(a~_1), e(a_2)) + lambda_hid |h(a~_1) - h(a_2)|, a mean over items.
 
-    ``judge`` is frozen and differentiable in the wave: ``judge.embed_with_maps(wave)`` gives an embedding (batch, d) and hidden maps
-    (batch, channels, frames). The L1 is of their means over time, averaged over maps.
+    ``verifier`` is frozen and differentiable in the wave: ``verifier.embed_with_maps(wave)`` gives an embedding ``(B, E)`` and
+    hidden maps ``(B, C, T)``. The L1 is of their means over time, averaged over maps.
     """
 
-    def __init__(self, judge: nn.Module, hidden_weight: float) -> None:
+    def __init__(self, verifier: SpeakerNetwork, hidden_weight: float) -> None:
         super().__init__()
-        self.judge, self.hidden_weight = judge.requires_grad_(False), hidden_weight
+        self.verifier, self.hidden_weight = verifier.requires_grad_(False), hidden_weight
 
     def forward(self, converted: Tensor, reference: Sequence[Tensor]) -> dict[str, Tensor]:
-        """``converted`` (batch, samples) and one wave (samples,) of each speaker, to {"speaker", "cosine"}."""
+        """The loss ("speaker") and the mean cosine ("cosine") of ``converted`` ``(B, N)`` and one wave ``(N,)`` of each speaker."""
         with torch.autocast(converted.device.type, enabled=False):
-            embedding, hidden = self._hear(converted.float())
+            embedding, hidden = self._embed(converted.float())
             with torch.no_grad():
-                heard = [self._hear(wave[None].float()) for wave in reference]
-            target = torch.cat([e for e, _ in heard])
-            target_hidden = [torch.cat(maps) for maps in zip(*(h for _, h in heard), strict=True)]
+                embedded = [self._embed(wave[None].float()) for wave in reference]
+            target = torch.cat([e for e, _ in embedded])
+            target_hidden = [torch.cat(maps) for maps in zip(*(h for _, h in embedded), strict=True)]
             cosine = F.cosine_similarity(embedding, target, dim=-1).mean()
             distance = torch.stack([F.l1_loss(h, t) for h, t in zip(hidden, target_hidden, strict=True)]).mean()
         return {"speaker": 1 - cosine + self.hidden_weight * distance, "cosine": cosine.detach()}
 
-    def _hear(self, wave: Tensor) -> tuple[Tensor, list[Tensor]]:
-        embedding, hidden = self.judge.embed_with_maps(wave)
+    def _embed(self, wave: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Embeddings ``(B, E)`` of waves ``(B, N)``, and the means ``(B, C)`` over time of each hidden map."""
+        embedding, hidden = self.verifier.embed_with_maps(wave)
         return embedding, [h.mean(dim=-1) for h in hidden]
 
 
-class ConverterTraining(TrainingStage):
-    """Stage 2: features L1, and the speaker loss through the frozen vocoder."""
+class ConverterTraining(TrainingStage[ConverterStage]):
+    """Stage 2: L1 of features, and the speaker loss through the frozen vocoder."""
+
+    name = "converter"
 
     def __init__(self, options: ConverterStage, inputs: StageInputs) -> None:
-        self.options, self.inputs = options, inputs
+        super().__init__(options, inputs)
         self.converter = build_converter(self.architecture())
-        if options.start_from:
-            self._start_from(Path(bundled(options.start_from)))
+        self.load_start(self.converter, ("feature_dim", *(key for key in SIZES if key != "dropout")))
         vocoder = load_vocoder(inputs.models["vocoder"])
-        must_fit(vocoder, inputs.feature_dim)
+        check_vocoder(vocoder, inputs.feature_dim)
         self.vocoder = vocoder.generator.requires_grad_(False)
         self.modules = {"converter": self.converter}
         self.speaker_loss: SpeakerLoss | None = None
@@ -69,28 +79,18 @@ class ConverterTraining(TrainingStage):
         self.optimizers = {"converter": adamw(self.converter, options)}
 
     @classmethod
-    def data_needs(cls, options: ConverterStage) -> DataNeeds:
-        return DataNeeds(options.segment_frames, audio=True, pairs=True, prompt_frames=prompt_range(options))
-
-    @classmethod
-    def build(cls, options: ConverterStage, inputs: StageInputs) -> Self:
-        return cls(options, inputs)
-
-    def _start_from(self, folder: Path) -> None:
-        """Take the weights of another converter of the same architecture on the same features."""
-        theirs, ours = read_model_config(folder), self.architecture()
-        for key in ("feature_dim", "layers", "heads", "width", "feedforward", "conditioning"):
-            if theirs.get(key) != ours[key]:
-                raise BowerbirdError(
-                    f"converter.start_from: {self.options.start_from}: its {key} is {theirs.get(key)!r}, this stage's is "
-                    f"{ours[key]!r}; weights can only start a converter of the same architecture"
-                )
-        load_weights(self.converter, folder)
+    def batch_spec(cls, options: ConverterStage) -> BatchSpec:
+        """A_1, B^_1 and A_2, the waveform of A_2 for the speaker loss, and that of A_1 to listen to beside the converted one."""
+        roles = frozenset({"features", "audio", "retrieved", "prompt", "prompt_frames", "prompt_audio"})
+        prompts = prompt_range(options.prompt_min_s, options.prompt_max_s)
+        return BatchSpec(roles, options.segment_frames, prompt_frames=prompts)
 
     def updates(self, step: int) -> tuple[str, ...]:
+        """One update."""
         return ("converter",)
 
     def learning_rate(self, step: int) -> float:
+        """With a linear rise."""
         return warmed_up_rate(self.options, step)
 
     def speaker_weight(self, step: int) -> float:
@@ -102,19 +102,16 @@ class ConverterTraining(TrainingStage):
         return self.options.speaker_weight * rise
 
     def forward(self, batch: Batch) -> Tensor:
-        """A~_1 = T(B^_1; A_2)."""
+        """A~_1 = T(B^_1; A_2), ``(B, T, D)``."""
         return self.converter(batch.retrieved, batch.prompt, batch.prompt_frames)
 
     def losses(self, update: str, batch: Batch, output: Tensor, step: int) -> dict[str, Tensor]:
-        features = F.l1_loss(output.float(), batch.features)
-        total, losses, weight = (
-            self.options.feature_weight * features,
-            {"features": features},
-            self.speaker_weight(step),
-        )
+        """The L1 of features, and the speaker loss where its weight at ``step`` is not zero."""
+        features, weight = F.l1_loss(output.float(), batch.features), self.speaker_weight(step)
+        total, losses = self.options.feature_weight * features, {"features": features}
         if self.speaker_loss is not None and weight > 0:
-            heard = self.speaker_loss(self.vocoder(output), prompt_waves(batch))
-            total, losses = total + weight * heard["speaker"], {**losses, **heard}
+            speaker = self.speaker_loss(self.vocoder(output), prompt_waves(batch))
+            total, losses = total + weight * speaker["speaker"], {**losses, **speaker}
         return {"total": total, **losses}
 
     def validate(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor | None]:
@@ -131,42 +128,23 @@ class ConverterTraining(TrainingStage):
 
     @property
     def exported(self) -> nn.Module:
+        """The converter."""
         return self.converter
 
     def architecture(self) -> dict[str, Any]:
-        keys = ("layers", "heads", "width", "feedforward", "dropout", "conditioning")
+        """The converter's sizes and the features it reads."""
         return {
             "system": "palindromic",
             "feature_dim": self.inputs.feature_dim,
             "features": dict(self.inputs.features),
-            **{key: getattr(self.options, key) for key in keys},
+            **{key: getattr(self.options, key) for key in SIZES},
         }
 
 
-def prompt_range(options: ConverterStage | RevocoderStage) -> tuple[int, int]:
-    """Shortest and longest prompt, frames."""
-    return round(options.prompt_min_s * FRAMES_PER_SECOND), round(options.prompt_max_s * FRAMES_PER_SECOND)
+class RevocoderTraining(VocoderTraining[RevocoderStage]):
+    """Stage 3: stage 1's losses on converted features, T(B^_1; A_2), the converter frozen."""
 
-
-def prompt_waves(batch: Batch) -> list[Tensor]:
-    """a_2 of each item, without padding."""
-    return [wave[: HOP * int(frames)] for wave, frames in zip(batch.prompt_audio, batch.prompt_frames, strict=True)]
-
-
-def must_fit(vocoder: Vocoder, feature_dim: int) -> None:
-    """The frozen vocoder must read the features that the converter makes."""
-    if vocoder.input_dim != feature_dim:
-        raise BowerbirdError(
-            f"--models: vocoder: it reads features of {vocoder.input_dim} dimensions, the shards have {feature_dim}; "
-            "name a vocoder that was trained on these features"
-        )
-
-
-class RevocoderTraining(VocoderTraining):
-    """Stage 3: stage 1's losses on converted features, T(B^_1; A_2), the converter frozen.
-
-    The converter sees `context_frames`, the vocoder learns on a crop of `segment_frames` inside them.
-    """
+    name = "revocoder"
 
     def __init__(self, options: RevocoderStage, inputs: StageInputs) -> None:
         super().__init__(options, inputs)
@@ -174,20 +152,17 @@ class RevocoderTraining(VocoderTraining):
         self.modules["converter"] = self.converter
 
     @classmethod
-    def data_needs(cls, options: RevocoderStage) -> DataNeeds:
-        return DataNeeds(options.context_frames, audio=True, pairs=True, prompt_frames=prompt_range(options))
+    def batch_spec(cls, options: RevocoderStage) -> BatchSpec:
+        """B^_1, A_2 and audio of `context_frames`; the vocoder learns on `segment_frames` inside them."""
+        roles = frozenset({"audio", "retrieved", "prompt", "prompt_frames", "uniform"})
+        prompts = prompt_range(options.prompt_min_s, options.prompt_max_s)
+        return BatchSpec(roles, options.context_frames, prompt_frames=prompts)
 
     def prepare(self, batch: Batch) -> Batch:
-        """Converted features in the place of the real ones, and a crop of both features and audio while training."""
+        """Converted features in the place of the real ones; in training a crop of them and of the audio."""
         with torch.no_grad():
             converted = self.converter(batch.retrieved, batch.prompt, batch.prompt_frames).float()
-        if batch.chance is None:  # validation: whole utterances
-            return Batch(batch.utt_ids, converted, batch.audio)
-        length = self.options.segment_frames
-        starts = (batch.chance * (converted.shape[1] - length + 1)).long().tolist()
-        features = torch.stack([f[s : s + length] for f, s in zip(converted, starts, strict=True)])
-        audio = torch.stack([a[HOP * s : HOP * (s + length)] for a, s in zip(batch.audio, starts, strict=True)])
-        return Batch(batch.utt_ids, features, audio)
+        return crop_in_context(batch, converted, self.options.segment_frames)
 
 
-STAGES = {"converter": ConverterTraining, "revocoder": RevocoderTraining}
+STAGES: dict[str, type[TrainingStage]] = {stage.name: stage for stage in (ConverterTraining, RevocoderTraining)}

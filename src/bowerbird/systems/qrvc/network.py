@@ -1,4 +1,7 @@
-"""The disentangler."""
+"""The disentangler: Q and R to H, as the package's docstring defines them.
+
+Letters: ``B`` batch, ``T`` frames, ``D`` feature dimension, ``K`` codes.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,10 @@ from bowerbird.nn.quantizer import Quantizer
 
 
 class Disentangler(nn.Module):
-    """S to H by way of Q, v and s; see the top of this file.
+    """S to H by way of Q, v and s.
 
-    ``variation_dim`` is the width of the bottleneck (8; 0: no compensation of speaking variation).
+    ``centroids`` ``(K, D)`` are the codebook. ``variation_dim`` is the width of the bottleneck v (8 as published; 0: without
+    compensation of speaking variation).
     """
 
     def __init__(self, centroids: Tensor, variation_dim: int = 8, assignment: str = "cosine") -> None:
@@ -23,10 +27,11 @@ class Disentangler(nn.Module):
         self.speaker = nn.Conv1d(dim, dim, 1)
 
     def start_near_identity(self) -> None:
-        """Start with H = Q + s, but for the bottleneck's channels: right where the generator was trained on S already."""
+        """Start with H = Q + s, except in the bottleneck's channels: right for a generator that was trained on S already."""
         dim = self.content.in_channels
         with torch.no_grad():
             for layer in (self.content, self.speaker):
+                assert layer.bias is not None
                 layer.weight.mul_(0.02)
                 nn.init.zeros_(layer.bias)
             rows = torch.arange(self.content.out_channels)
@@ -34,22 +39,22 @@ class Disentangler(nn.Module):
             self.speaker.weight[torch.arange(dim), torch.arange(dim), 0] += 1.0
 
     def split(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """S ``(batch, T, dim)`` to Q and R, the same shape."""
+        """S ``(B, T, D)`` to Q and R ``(B, T, D)``."""
         quantized, _ = self.quantizer(features)
         return quantized, features - quantized
 
     def combine(self, quantized: Tensor, residual: Tensor, speaker: Tensor) -> Tensor:
-        """Q and R ``(batch, T, dim)`` of the source, s ``(batch, dim)`` of whom it shall sound like, to H ``(batch, T, dim)``.
+        """Q and R ``(B, T, D)`` of the source and s ``(B, D)`` of the target to H ``(B, T, D)``.
 
         Linear in its three arguments together, up to the biases.
         """
-        hidden = self.content(quantized.transpose(1, 2))  # (batch, dim - variation_dim, T)
+        hidden = self.content(quantized.transpose(1, 2))  # (B, D - variation_dim, T)
         if self.variation is not None:
             variation = self.variation((residual - residual.mean(dim=1, keepdim=True)).transpose(1, 2))
             hidden = torch.cat([hidden, variation], dim=1)
         return (hidden + self.speaker(speaker.unsqueeze(-1))).transpose(1, 2)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Resynthesis: everything from one utterance."""
+        """Resynthesis: S ``(B, T, D)`` to H ``(B, T, D)``, everything from one utterance."""
         quantized, residual = self.split(features)
         return self.combine(quantized, residual, residual.mean(dim=1))

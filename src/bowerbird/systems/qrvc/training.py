@@ -1,35 +1,33 @@
-"""Stage `resynthesis`."""
+"""Training stage `resynthesis`.
+
+Letters: ``B`` batch, ``C`` frames of context, ``D`` feature dimension.
+"""
 
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from bowerbird.artifacts.models import part, read_model_config
-from bowerbird.audio import HOP
+from bowerbird.artifacts.models import check_architecture, read_model_config, weights_of_part
 from bowerbird.config.systems.qrvc import ResynthesisStage
 from bowerbird.errors import BowerbirdError
-from bowerbird.systems.base import Batch, DataNeeds, StageInputs
+from bowerbird.systems.base import Batch, BatchSpec, StageInputs, TrainingStage, crop_in_context
 from bowerbird.systems.qrvc.network import Disentangler
 from bowerbird.systems.vocoder.training import VocoderTraining
 
 logger = logging.getLogger(__name__)
 
 
-class ResynthesisTraining(VocoderTraining):
-    """The one stage: disentangler and HiFi-GAN end to end, on crops long enough to know the speaker.
+class ResynthesisTraining(VocoderTraining[ResynthesisStage]):
+    """Disentangler and generator end to end, on crops long enough for the residual's mean to be the speaker."""
 
-    Q, R and s come from `context_frames`; the generator learns on `segment_frames` (28) inside them.
-    """
-
-    _trained: dict[str, Tensor] | None = None  # the disentangler that this one starts from
+    name = "resynthesis"
 
     def __init__(self, options: ResynthesisStage, inputs: StageInputs) -> None:
+        self.trained_disentangler: dict[str, Tensor] | None = None  # of the model that this one starts from
         super().__init__(options, inputs)
         if inputs.codebook is None:
             raise BowerbirdError("--codebook: missing: QR-VC quantizes with a codebook fitted on its features")
@@ -45,50 +43,47 @@ class ResynthesisTraining(VocoderTraining):
         self.optimizers["generator"].add_param_group({"params": list(self.disentangler.parameters())})
 
     @classmethod
-    def data_needs(cls, options: ResynthesisStage) -> DataNeeds:
-        return DataNeeds(options.context_frames, audio=True)
+    def batch_spec(cls, options: ResynthesisStage) -> BatchSpec:
+        """Features and audio of `context_frames`; the generator learns on `segment_frames` inside them."""
+        return BatchSpec(frozenset({"features", "audio", "uniform"}), options.context_frames)
 
-    def _start_from(self, folder: Path) -> None:
+    def load_generator(self) -> None:
         """A vocoder's generator, or that of another QR-VC; the latter's disentangler too, if it has the same parts."""
-        if read_model_config(folder).get("system") != "qrvc":
-            super()._start_from(folder)
+        folder = self.start_folder
+        if folder is None or read_model_config(folder).get("system") != "qrvc":
+            super().load_generator()
             return
-        self._must_match(folder, ("generator", "input_dim"))
-        weights = load_file(folder / "model.safetensors")
-        self.generator.load_state_dict(part(weights, "generator."))
-        theirs, ours = read_model_config(folder), self.architecture()
+        ours = self.architecture()
+        check_architecture(folder, ours, ("generator", "input_dim"), f"{self.name}.start_from")
+        weights, theirs = load_file(folder / "model.safetensors"), read_model_config(folder)
+        self.generator.load_state_dict(weights_of_part(weights, "generator."))
         differ = [key for key in ("variation_dim", "assignment") if theirs.get(key) != ours[key]]
         if differ:
             logger.warning(
                 "start_from: %s: its %s differs: only its generator is taken", folder.name, " and ".join(differ)
             )
         else:
-            self._trained = part(weights, "disentangler.")
+            self.trained_disentangler = weights_of_part(weights, "disentangler.")
 
     def _start_disentangler(self) -> None:
-        """From trained weights with this study's codebook; without such near identity, where the generator is trained."""
-        if self._trained is not None:
+        """From trained weights with this study's codebook; otherwise near identity, where the generator is trained."""
+        if self.trained_disentangler is not None:
             centroids = {"quantizer.centroids": self.disentangler.quantizer.centroids}
-            self.disentangler.load_state_dict(self._trained | centroids)
+            self.disentangler.load_state_dict(self.trained_disentangler | centroids)
         elif self.options.start_from:
             self.disentangler.start_near_identity()
 
     def prepare(self, batch: Batch) -> Batch:
-        """H in the place of S; while training a crop of it, and of the audio."""
-        hidden = self.disentangler(batch.features)
-        if batch.chance is None:  # validation: whole utterances
-            return Batch(batch.utt_ids, hidden, batch.audio)
-        length = self.options.segment_frames
-        starts = (batch.chance * (hidden.shape[1] - length + 1)).long().tolist()
-        crops = torch.stack([h[s : s + length] for h, s in zip(hidden, starts, strict=True)])
-        audio = torch.stack([a[HOP * s : HOP * (s + length)] for a, s in zip(batch.audio, starts, strict=True)])
-        return Batch(batch.utt_ids, crops, audio)
+        """H ``(B, C, D)`` in the place of S; in training a crop of it and of the audio."""
+        return crop_in_context(batch, self.disentangler(batch.features), self.options.segment_frames)
 
     @property
     def exported(self) -> nn.Module:
+        """Disentangler and generator."""
         return nn.ModuleDict({"disentangler": self.disentangler, "generator": self.generator})
 
     def architecture(self) -> dict[str, Any]:
+        """The generator's, and the parts of the disentangler."""
         options = self.options
         return super().architecture() | {
             "system": "qrvc",
@@ -97,4 +92,4 @@ class ResynthesisTraining(VocoderTraining):
         }
 
 
-STAGES = {"resynthesis": ResynthesisTraining}
+STAGES: dict[str, type[TrainingStage]] = {ResynthesisTraining.name: ResynthesisTraining}

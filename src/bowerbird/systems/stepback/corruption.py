@@ -1,6 +1,8 @@
-"""What can happen to a recording before anyone converts it: noise, clipping, lossy codecs.
+"""What can happen to a recording before it is converted: noise, clipping, lossy codecs.
 
 `corrupt` does it to waves, for studies of robustness; `degrade` imitates it on log spectra, quickly, for training.
+
+Letters: ``N`` samples, ``B`` batch, ``T`` frames, ``M`` bins or bands.
 """
 
 from __future__ import annotations
@@ -16,13 +18,11 @@ from bowerbird.audio import SAMPLE_RATE
 from bowerbird.errors import BowerbirdError
 
 FAINTEST = -11.6  # of log spectra: below the floor of both encoders (ln 1e-5)
-
-
 CODECS = {"opus": ("OGG", "OPUS"), "mp3": ("MP3", "MPEG_LAYER_III")}  # of libsndfile
 
 
 def corrupt(wave: np.ndarray, kind: str, level: float, seed: int = 0) -> np.ndarray:
-    """``wave`` (samples,) float32 at 16 kHz after ``kind``; as long as before, aligned with it.
+    """``wave`` ``(N,)`` float32 at 16 kHz after ``kind``, as long as before and aligned with it.
 
     noise: white, at an SNR of ``level`` dB over the whole wave. clipping: so loud that the share ``level`` of the samples
     clips, then back at the old volume. opus, mp3: through the codec and back, quality from 0 (smallest file) to 1.
@@ -32,18 +32,18 @@ def corrupt(wave: np.ndarray, kind: str, level: float, seed: int = 0) -> np.ndar
         return wave + noise * np.float32(np.sqrt(np.mean(np.square(wave))) * 10 ** (-level / 20))
     if kind == "clipping":
         if not 0 < level < 1:
-            raise BowerbirdError(f"input_level: {level:g}: the share of samples that clip; between 0 and 1")
+            raise BowerbirdError(f"corruption_level: {level:g}: the share of samples that clip; between 0 and 1")
         ceiling = np.quantile(np.abs(wave), 1 - level)
         return np.clip(wave, -ceiling, ceiling)
     if kind in CODECS:
-        return _through(wave, *CODECS[kind], level)
-    raise BowerbirdError(f"input: {kind!r}: unknown; known: noise, clipping, {', '.join(CODECS)}")
+        return _through_codec(wave, *CODECS[kind], level)
+    raise BowerbirdError(f"corruption: {kind!r}: unknown; known: noise, clipping, {', '.join(CODECS)}")
 
 
-def _through(wave: np.ndarray, container: str, codec: str, quality: float) -> np.ndarray:
-    """Encoded and decoded; whatever delay the codec added is taken off by cross-correlation."""
+def _through_codec(wave: np.ndarray, container: str, codec: str, quality: float) -> np.ndarray:
+    """``wave`` ``(N,)`` encoded and decoded; the codec's delay is found by cross-correlation and taken off."""
     if not 0 <= quality <= 1:
-        raise BowerbirdError(f"input_level: {quality:g}: a codec's quality; between 0 and 1")
+        raise BowerbirdError(f"corruption_level: {quality:g}: a codec's quality; between 0 and 1")
     memory = io.BytesIO()
     soundfile.write(memory, wave, SAMPLE_RATE, format=container, subtype=codec, compression_level=1 - quality)
     memory.seek(0)
@@ -58,7 +58,7 @@ def _through(wave: np.ndarray, container: str, codec: str, quality: float) -> np
 
 
 def degrade(x: Tensor, snr_min_db: float, snr_max_db: float) -> Tensor:
-    """Log spectra ``(batch, frames, bands)`` as if noise had been recorded with them, and on half of the items a codec.
+    """Log spectra ``(B, T, M)`` as if they had been recorded with noise, and half of the items through a codec.
 
     Powers add: 1/2 ln(e^2x + N), N exponentially distributed (that of a Gaussian's spectrum) at an SNR drawn for each item.
     The codec's part is a band limit, drawn from the upper half of the bands.

@@ -1,4 +1,8 @@
-"""Content encoder, timbre modules and field."""
+"""Content encoder, timbre modules and field.
+
+Letters: ``B`` batch, ``T`` frames, ``R`` frames of the reference's mel, ``D`` feature dimension, ``C`` content dimension,
+``M`` mel bands, ``E`` dimension of the speaker embedding.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bowerbird.audio import FRAMES_PER_SECOND
+from bowerbird.errors import BowerbirdError
 from bowerbird.nn.flow import guided, sample
 from bowerbird.nn.rvq import Quantized, ResidualQuantizer
 from bowerbird.nn.timbre import ContextTimbre, TimbreMemory
 from bowerbird.nn.unet import UNet
 
-FRAMES_PER_SECOND = 50
-
-
 MEL_MEAN, MEL_SCALE = -5.5, 2.0  # of the logarithm of speech's mel spectrograms: what the flow makes is near N(0, 1)
 
-
-CONTENT = ("feature_dim", "phones_dim", "codes", "levels", "code_dim", "content_dim", "fusion", "ssl")  # of an encoder
-
-
+# What `HybridContent` and the rest of `Takin` are built from, by the names of options and of config.json.
+CONTENT = ("feature_dim", "phones_dim", "codes", "levels", "code_dim", "content_dim", "fusion", "ssl")
 FLOW = (
     "bands",
     "speaker_dim",
@@ -41,20 +42,22 @@ FLOW = (
 
 
 class HybridContent(nn.Module):
-    """X_s and X_p to c ``(batch, T, content_dim)``; without phonetic features, or without the others, the other alone."""
+    """X_s and X_p to c; without phonetic features (``phones_dim`` 0), or without the others (``ssl`` false), one alone."""
 
     def __init__(
         self,
         feature_dim: int,
         phones_dim: int,
-        codes: int = 8200,
-        levels: int = 1,
-        code_dim: int = 1024,
-        content_dim: int = 512,
+        codes: int,
+        levels: int,
+        code_dim: int,
+        content_dim: int,
         fusion: str = "product",
         ssl: bool = True,
     ) -> None:
         super().__init__()
+        if not ssl and not phones_dim:
+            raise BowerbirdError("--phones: missing: with ssl: false nothing else is left of the content")
         self.fusion, self.content_dim = fusion, content_dim
         self.quantizer: ResidualQuantizer | None = None
         if ssl:
@@ -71,35 +74,44 @@ class HybridContent(nn.Module):
             self.balance = nn.Parameter(torch.zeros(content_dim))  # its sigmoid is the weight of the quantized features
 
     def forward(self, features: Tensor, phones: Tensor | None) -> tuple[Tensor, Tensor]:
-        """c and the commitment, a scalar."""
-        commitment = features.new_zeros(())
+        """``features`` ``(B, T, D)`` and ``phones`` ``(B, T, D)`` to c ``(B, T, C)`` and the commitment, a scalar."""
         if self.quantizer is None:
-            return self.phonetic(phones), commitment
+            assert self.phonetic is not None
+            return self.phonetic(phones), features.new_zeros(())
         quantized: Quantized = self.quantizer(self.inward(features))
         projected = self.project(quantized.vectors.to(features.dtype).transpose(1, 2)).transpose(1, 2)
-        content, commitment = F.leaky_relu(projected, 0.2), quantized.commitment
+        content = F.leaky_relu(projected, 0.2)
         if self.phonetic is not None:
-            spoken = self.phonetic(phones)
+            phonetic = self.phonetic(phones)
             if self.fusion == "product":
-                content = content * spoken
+                content = content * phonetic
             else:
                 weight = self.balance.sigmoid()
-                content = weight * content + (1 - weight) * spoken
-        return content, commitment
+                content = weight * content + (1 - weight) * phonetic
+        return content, quantized.commitment
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What v is conditioned on; all zeros: on nothing."""
+    """What v is conditioned on; all zeros are no condition."""
 
-    context: Tensor  # (batch, T, dim)
-    memory: Tensor | None  # (batch, dim)
+    context: Tensor  # (B, T, width of the context)
+    memory: Tensor | None  # (B, width of the memory)
 
     def dropped(self, which: Tensor) -> Condition:
-        """Without condition where ``which`` (batch,) is true."""
+        """The condition with zeros where ``which`` ``(B,)`` is true."""
         keep = (~which).to(self.context.dtype)
         memory = None if self.memory is None else self.memory * keep[:, None]
         return Condition(self.context * keep[:, None, None], memory)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The speech whose timbre is wanted."""
+
+    mels: Tensor  # (B, R, M), normalized and zero-padded
+    frames: Tensor  # (B,) int64: how many of its frames are speech
+    speaker_embedding: Tensor | None  # e: (B, E)
 
 
 class Takin(nn.Module):
@@ -127,48 +139,41 @@ class Takin(nn.Module):
         )
 
     def condition(
-        self,
-        features: Tensor,
-        phones: Tensor | None,
-        mels: Tensor,
-        mel_frames: Tensor,
-        voice: Tensor | None,
-        made: int | None = None,
+        self, features: Tensor, phones: Tensor | None, reference: Reference, num_frames: int
     ) -> tuple[Condition, Tensor]:
-        """The condition, and the content encoder's commitment.
+        """The condition of a mel of ``num_frames``, and the content encoder's commitment.
 
-        ``features`` (batch, T, dim) and ``phones`` (batch, T, p) of the source; of the reference ``mels``
-        (batch, R, bands), normalized, of which ``mel_frames`` (batch,) are speech, and its ``voice`` print (batch, d).
-        ``made``: frames of the mel to make, where that is not T; the context is interpolated.
+        ``features`` ``(B, T, D)`` and ``phones`` ``(B, T, D)`` are of the source; where T is not ``num_frames`` (mels of another
+        rate), the context is interpolated.
         """
         context, commitment = self.content(features, phones)
-        heard = torch.arange(mels.shape[1], device=mels.device) < mel_frames[:, None]  # (batch, R)
+        is_speech = torch.arange(reference.mels.shape[1], device=reference.mels.device) < reference.frames[:, None]
         if self.context is not None:
-            context = self.context(context, mels, heard, voice)
-        if made not in (None, context.shape[1]):
-            context = F.interpolate(context.transpose(1, 2), made, mode="linear").transpose(1, 2)
-        return Condition(context, None if self.memory is None else self.memory(mels, heard)), commitment
+            context = self.context(context, reference.mels, is_speech, reference.speaker_embedding)
+        if num_frames != context.shape[1]:
+            context = F.interpolate(context.transpose(1, 2), num_frames, mode="linear").transpose(1, 2)
+        return Condition(context, None if self.memory is None else self.memory(reference.mels, is_speech)), commitment
 
     def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """v(x_t, t | condition): ``x`` (batch, T, bands), ``t`` (batch,)."""
+        """v(x_t, t | condition) ``(B, T, M)`` of ``x`` ``(B, T, M)`` and ``t`` ``(B,)``."""
         return self.field(x, t, condition.context, condition.memory)
 
     def sample(
         self, condition: Condition, noise: Tensor, steps: int = 10, sampler: str = "euler", guidance: float = 0.0
     ) -> Tensor:
-        """From ``noise`` (batch, T, bands) to log-mel spectrograms."""
+        """Log-mel spectrograms ``(B, T, M)`` from ``noise`` ``(B, T, M)``."""
         nothing = condition.dropped(torch.ones(len(noise), dtype=torch.bool, device=noise.device))
         field = guided(lambda x, t: self(x, t, condition), lambda x, t: self(x, t, nothing), guidance)
         return denormalize(sample(field, noise, steps, sampler))
 
 
 def normalize(mels: Tensor) -> Tensor:
-    """Log-mel values to the flow's scale."""
+    """Log-mel values ``(...)`` to the flow's scale."""
     return (mels - MEL_MEAN) / MEL_SCALE
 
 
 def denormalize(mels: Tensor) -> Tensor:
-    """And back."""
+    """Inverse of `normalize`."""
     return mels * MEL_SCALE + MEL_MEAN
 
 
@@ -179,10 +184,10 @@ def item_generator(*names: object) -> torch.Generator:
 
 
 def mel_frames(frames: Tensor, rate: float) -> Tensor:
-    """Frames of a mel at ``rate`` a second where there are ``frames`` of features."""
+    """Frames ``(...)`` int64 of a mel at ``rate`` per second that stand for ``frames`` of features."""
     return frames if rate == FRAMES_PER_SECOND else (frames * rate / FRAMES_PER_SECOND).round().long()
 
 
 def same_length(rows: Tensor, count: int) -> Tensor:
-    """``(n, dim)`` cut to ``count`` rows, or with its last one repeated: encoders differ by a frame at the end."""
+    """``rows`` ``(n, D)`` cut to ``count``, or with the last one repeated: encoders differ by a frame at the end."""
     return torch.cat([rows[:count], rows[-1:].expand(max(0, count - len(rows)), -1)])

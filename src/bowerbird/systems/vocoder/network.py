@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from torch import nn
-
 from bowerbird.errors import BowerbirdError
 from bowerbird.nn.bigvgan import BigVgan
 from bowerbird.nn.discriminators import (
@@ -17,10 +15,12 @@ from bowerbird.nn.hifigan import HifiGan
 from bowerbird.nn.sourcefilter import SourceFilter
 from bowerbird.nn.vocos import Vocos
 
+Generator = HifiGan | Vocos | SourceFilter | BigVgan
+
 GENERATORS = ("hifigan", "hifigan-1024", "hifigan-nano", "vocos-nano", "sourcefilter-nano", "bigvgan-base")
 
 
-def build_generator(name: str, input_dim: int) -> nn.Module:
+def build_generator(name: str, input_dim: int) -> Generator:
     """Generator ``name`` for features of ``input_dim``: ``(batch, frames, input_dim)`` to ``(batch, 320 * frames)``."""
     if name == "hifigan":
         return HifiGan(input_dim)

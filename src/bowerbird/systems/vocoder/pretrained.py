@@ -5,14 +5,13 @@
     nvidia/bigvgan_base_24khz_100band        14 M
 
 A folder, or a repository of the hub, holds ``config.json`` and ``bigvgan_generator.pt``: tensors by name, read without
-unpickling anything else. Such a model hears the mels that it was trained on: 100 bands up to 12 kHz, 93.75 a second
-(`log-mel-24k` in `features`); ours at 16 kHz, 80 bands and 50 a second mean something else to it, and are refused.
+unpickling anything else. Such a model reads the mels that it was trained on: 100 bands up to 12 kHz, 93.75 frames per second
+(`log-mel-24k` in `features`). Ours at 16 kHz, 80 bands and 50 frames per second mean something else to it, and are refused.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import re
 from collections.abc import Iterator, Mapping
@@ -22,16 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bowerbird.encoders.checkpoint import BIGVGAN
 from bowerbird.encoders.spectral import PUBLISHED_HOP, PUBLISHED_RATE
 from bowerbird.errors import BowerbirdError
 from bowerbird.nn.bigvgan import BigVgan, low_pass
 
-WEIGHTS = "bigvgan_generator.pt"
-
-
-HUB = "hub:"  # before a repository's name, with @COMMIT after it
-
-
+WEIGHTS = BIGVGAN.weights[0]
 MEL = {  # the definition of log-mel-24k, in the words of their config.json
     "sampling_rate": PUBLISHED_RATE,
     "num_mels": 100,
@@ -41,11 +36,7 @@ MEL = {  # the definition of log-mel-24k, in the words of their config.json
     "fmin": 0,
     "fmax": 12_000,
 }
-
-
 KIND = {"resblock": "1", "activation": "snakebeta", "snake_logscale": True}
-
-
 SIZES = (
     "upsample_initial_channel",
     "upsample_rates",
@@ -55,30 +46,11 @@ SIZES = (
 )
 
 
-def locate(spec: str) -> Path:
-    """The folder behind ``hub:NAME@COMMIT`` (in the hub's cache, or downloaded), or the folder itself."""
-    if not spec.startswith(HUB):
-        return Path(spec).expanduser()
-    from huggingface_hub import snapshot_download
-
-    name, _, revision = spec.removeprefix(HUB).partition("@")
-    try:
-        return Path(snapshot_download(name, revision=revision or None, allow_patterns=["config.json", WEIGHTS]))
-    except (OSError, ValueError) as error:
-        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0") else ""
-        raise BowerbirdError(
-            f"published: {name}: no such folder here, nor in the hub's cache, and the hub did not give it{offline}: "
-            f"{str(error).strip().splitlines()[0]}; give a folder with config.json and {WEIGHTS}"
-        ) from None
-
-
-def is_published(folder: Path) -> bool:
-    """Whether a model folder holds NVIDIA's weights."""
-    return (folder / WEIGHTS).is_file()
-
-
 def load_bigvgan(folder: Path) -> BigVgan:
-    """The generator in ``folder``: every tensor of the file has its place, and every place its tensor."""
+    """The generator in ``folder``: mels ``(B, T, 100)`` to waves ``(B, 256 T)`` at 24 kHz.
+
+    Every tensor of the file has its place, and every place its tensor.
+    """
     config, path = read_config(folder), folder / WEIGHTS
     try:
         theirs = torch.load(path, map_location="cpu", weights_only=True)["generator"]
@@ -105,7 +77,7 @@ def load_bigvgan(folder: Path) -> BigVgan:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """``config.json`` as NVIDIA writes it; only for the mels that we can make."""
+    """``config.json`` as NVIDIA writes it; an error unless it is for the mels `log-mel-24k`."""
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -113,7 +85,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise BowerbirdError(f"{path}: cannot be read ({error})") from None
     absent = [key for key in (*MEL, *KIND, *SIZES) if key not in config]
     if absent:
-        raise BowerbirdError(f"{path}: lacks {', '.join(absent)}; it is no BigVGAN's")
+        raise BowerbirdError(f"{path}: lacks {', '.join(absent)}; not a BigVGAN's")
     for key, ours in (*MEL.items(), *KIND.items()):
         theirs = config[key]
         if theirs != ours and not (key == "fmax" and theirs is None):  # none: half the rate, which is 12 kHz
@@ -128,7 +100,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def _renamed(theirs: Mapping[str, Tensor], kernels: int, path: Path) -> Iterator[tuple[str, Tensor]]:
-    """Their names to ours; their resampling filters must be ours, which are computed."""
+    """NVIDIA's tensors by our names; its resampling filters must be equal to ours, which are computed."""
     ours = low_pass(0.25, 0.3)
     for name, tensor in theirs.items():
         if name.endswith(("upsample.filter", "downsample.lowpass.filter")):

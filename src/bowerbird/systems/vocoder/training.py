@@ -1,26 +1,26 @@
-"""Training stage `vocoder`: crops of features to crops of waveform, against discriminators."""
+"""Training stage `vocoder`: crops of features to crops of waveform, against discriminators.
+
+Letters: ``B`` batch, ``T`` frames, ``D`` feature dimension; a frame is 320 samples.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bowerbird.artifacts.models import load_weights, read_model_config
 from bowerbird.audio import HOP, SAMPLE_RATE
 from bowerbird.config.base import GanStage
-from bowerbird.config.paths import bundled
-from bowerbird.errors import BowerbirdError
 from bowerbird.nn.losses import MultiResolutionStftLoss, discriminator_loss, feature_matching_loss, generator_loss
 from bowerbird.nn.mel import LogMel
 from bowerbird.nn.sourcefilter import Controls, SourceFilter, pitch_loss, track_pitch
-from bowerbird.systems.base import Batch, DataNeeds, StageInputs, TrainingStage, adamw
+from bowerbird.systems.base import Batch, BatchSpec, StageInputs, TrainingStage, adamw
 from bowerbird.systems.vocoder.network import build_discriminators, build_generator
+
+GanOptionsT = TypeVar("GanOptionsT", bound=GanStage)
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,7 @@ class LossWeights:
 
 
 def loss_weights(options: GanStage) -> LossWeights:
-    """kNN-VC (= HiFi-GAN, eq. 9): 45 mel + 2 matching + adversarial. QR-VC: 20 mel. Palindromic: MR-STFT + adversarial.
-
-    The nano generators add what lets them get far in few steps: an MR-STFT term to kNN-VC's recipe, and a mel term to
-    Palindromic's.
-    """
+    """The weights behind the names of `losses`; see the package's docstring."""
     nano, adversarial = options.generator.endswith("-nano"), options.adversarial_weight
     pitch = 1.0 if options.generator == "sourcefilter-nano" else 0.0
     if options.losses in ("knnvc", "qrvc", "codec"):
@@ -54,16 +50,18 @@ def loss_weights(options: GanStage) -> LossWeights:
 class Synthesis:
     """What the generator made of a batch."""
 
-    target: Tensor  # (batch, samples): the recording
-    wave: Tensor  # (batch, samples)
+    target: Tensor  # (B, 320 T): the recording y
+    wave: Tensor  # (B, 320 T): ŷ
     losses: dict[str, Tensor]  # of the generator's own
 
 
-class VocoderTraining(TrainingStage):
-    """Stage "vocoder": crops of features to crops of waveform, against discriminators."""
+class VocoderTraining(TrainingStage[GanOptionsT]):
+    """A generator of waveforms against discriminators. Stages that learn on other features override `prepare`."""
 
-    def __init__(self, options: GanStage, inputs: StageInputs) -> None:
-        self.options, self.inputs = options, inputs
+    name = "vocoder"
+
+    def __init__(self, options: GanOptionsT, inputs: StageInputs) -> None:
+        super().__init__(options, inputs)
         self.weights = loss_weights(options)
         self.generator = build_generator(options.generator, inputs.feature_dim)
         self.discriminators = build_discriminators(options.generator)
@@ -75,46 +73,35 @@ class VocoderTraining(TrainingStage):
             "stft": self.stft,
         }
         self.optimizers = {name: adamw(self.modules[name], options) for name in ("discriminators", "generator")}
-        if options.start_from:
-            self._start_from(Path(bundled(options.start_from)))
+        self.load_generator()
+
+    def load_generator(self) -> None:
+        """Load the generator's weights from the model that `start_from` names, if any."""
+        self.load_start(self.generator, ("generator", "input_dim"))
 
     @classmethod
-    def data_needs(cls, options: GanStage) -> DataNeeds:
-        return DataNeeds(options.segment_frames, audio=True, same_speaker_pairs=True)
-
-    @classmethod
-    def build(cls, options: GanStage, inputs: StageInputs) -> Self:
-        return cls(options, inputs)
-
-    def _start_from(self, folder: Path) -> None:
-        """Take the generator's weights from another model of the same architecture."""
-        self._must_match(folder, ("generator", "input_dim"))
-        load_weights(self.generator, folder)
-
-    def _must_match(self, folder: Path, keys: Sequence[str]) -> None:
-        """Refuse a model to start from whose architecture is another one."""
-        theirs, ours = read_model_config(folder), self.architecture()
-        for key in keys:
-            if theirs.get(key) != ours[key]:
-                raise BowerbirdError(
-                    f"start_from: {self.options.start_from}: its {key} is {theirs.get(key)!r}, this stage's is "
-                    f"{ours[key]!r}; weights can only start a model of the same architecture on the same features"
-                )
+    def batch_spec(cls, options: GanOptionsT) -> BatchSpec:
+        """Features and audio; prematched features, where there are pairs."""
+        roles, pairs = frozenset({"features", "audio"}), frozenset({"retrieved"})
+        return BatchSpec(roles, options.segment_frames, optional=pairs, same_speaker_pairs=True)
 
     def prepare(self, batch: Batch) -> Batch:
         """The features to learn on and the audio they stand for: prematched features, where there are pairs."""
-        return batch if batch.retrieved is None else replace(batch, features=batch.retrieved)
+        retrieved = batch.get("retrieved")
+        return batch if retrieved is None else Batch(batch.utt_ids, {**batch.tensors, "features": retrieved})
 
     def updates(self, step: int) -> tuple[str, ...]:
+        """Discriminators, then generator; the generator alone before the discriminators join."""
         return ("discriminators", "generator") if step > self.options.adversarial_from else ("generator",)
 
     def learning_rate(self, step: int) -> float:
+        """`lr_decay` per `lr_decay_steps`."""
         return self.options.learning_rate * self.options.lr_decay ** (step // self.options.lr_decay_steps)
 
     def forward(self, batch: Batch) -> Synthesis:
-        """The generated waveforms ŷ; prematched features where there are pairs.
+        """The generated waveforms ŷ of features ``(B, T, D)``.
 
-        The source-filter generator is given the pitch of the recording (teacher forcing) and learns to tell it.
+        The source-filter generator is given the pitch of the recording (teacher forcing) and learns to predict it.
         """
         batch = self.prepare(batch)
         features, y = batch.features, batch.audio
@@ -126,6 +113,7 @@ class VocoderTraining(TrainingStage):
         return Synthesis(y, self.generator.render(controls, pitch, voiced), own)
 
     def losses(self, update: str, batch: Batch, output: Synthesis, step: int) -> dict[str, Tensor]:
+        """LSGAN of the discriminators; of the generator, reconstruction, its own losses, and the adversarial ones."""
         y, y_hat = output.target, output.wave
         if update == "discriminators":
             real, _ = self.discriminators(y)
@@ -155,7 +143,7 @@ class VocoderTraining(TrainingStage):
         return losses
 
     def validate(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-        """Mel L1 and MR-STFT of one whole utterance."""
+        """Mel L1 and multi-resolution STFT of one whole utterance."""
         batch = self.prepare(batch)
         y_hat = self.generator(batch.features)
         metrics = {"mel": F.l1_loss(self.mel(y_hat), self.mel(batch.audio)), "stft": self.stft(y_hat, batch.audio)}
@@ -163,9 +151,11 @@ class VocoderTraining(TrainingStage):
 
     @property
     def exported(self) -> nn.Module:
+        """The generator."""
         return self.generator
 
     def architecture(self) -> dict[str, Any]:
+        """The generator's name and the features it reads."""
         return {
             "system": "vocoder",
             "generator": self.options.generator,
@@ -176,4 +166,4 @@ class VocoderTraining(TrainingStage):
         }
 
 
-STAGES = {"vocoder": VocoderTraining}
+STAGES: dict[str, type[TrainingStage]] = {VocoderTraining.name: VocoderTraining}
