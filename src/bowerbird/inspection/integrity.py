@@ -1,4 +1,4 @@
-"""The checks of one run: every file below it, each against what it says it is."""
+"""The checks of one run: every file below it, against its own record, its inputs and the run's configuration."""
 
 from __future__ import annotations
 
@@ -7,20 +7,18 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bowerbird.artifacts.files import SEAL, file_sha256, read_seal
-from bowerbird.artifacts.identity import IDENTITY_KEY, record_digest, run_record_path
+from bowerbird.artifacts.identity import record_digest, run_record_path
 from bowerbird.artifacts.shards import open_array
 from bowerbird.artifacts.tables import read_identity, read_table
+from bowerbird.config.graph import Graph
 from bowerbird.errors import BowerbirdError
-from bowerbird.inspection.kinship import Kinship
+from bowerbird.inspection.lineage import index_of, read_any_identity, staleness
 
-NOT_ARTIFACTS = {"logs", "benchmarks", "tensorboard", "checkpoints"}  # they tell of a run, they are not made from it
-
-
+NOT_ARTIFACTS = {"logs", "benchmarks", "tensorboard", "checkpoints"}  # folders of what is said about a run
 AGAIN = "run again with --fix"
 
 
@@ -40,13 +38,10 @@ class Finding:
 
 def check_run(root: Path) -> Iterator[Finding]:
     """Findings for every artifact of a run, in the order of their paths; then those that are not there."""
-    try:
-        kinship = Kinship(root)
-        expected, allowed = kinship.expected(), kinship.expected(with_unused=True)
-    except BowerbirdError as error:
-        yield Finding("config.yaml", "corrupt", f"{error}; the next run writes it again")
-        kinship, expected = Kinship(root, configured=False), set()
-        allowed = expected
+    graph, problem = run_graph(root)
+    if problem:
+        yield Finding("config.yaml", "corrupt", f"{problem}; the next run writes it again")
+    expected = {path for job in graph.needed() for path in job.outputs.values()} if graph else set()
     shards = _manifest_shards(root)
     seals = _read_seals(root)
     seen = set()
@@ -62,13 +57,23 @@ def check_run(root: Path) -> Iterator[Finding]:
             continue
         seen.add(path)
         finding = _check(path, name, seals, shards)
-        if finding.state == "ok" and expected and path.suffix in (".npy", ".parquet", ".safetensors"):
-            finding = _against_study(path, finding, kinship, allowed)
+        if finding.state == "ok" and graph and path.suffix in (".npy", ".parquet", ".safetensors", ".html"):
+            finding = _against_study(path, finding, graph)
         if not path.name.endswith(".run.json") or finding.state != "ok":
             yield finding
     for path in sorted((expected | set(seals)) - seen):
         hint = "the configuration names it" if path in expected else "its digest is there, the file is not"
         yield Finding(str(path.relative_to(root)), "missing", f"{hint}; run again")
+
+
+def run_graph(root: Path) -> tuple[Graph | None, str]:
+    """The graph of a run, and what is wrong with its config.yaml; None where it has none that can be read."""
+    if not (root / "config.yaml").is_file():
+        return None, ""
+    try:
+        return Graph.of_run(root), ""
+    except BowerbirdError as error:
+        return None, str(error)
 
 
 def _check(path: Path, name: str, seals: Mapping[Path, str], shards: Mapping[str, int]) -> Finding:
@@ -86,32 +91,12 @@ def _check(path: Path, name: str, seals: Mapping[Path, str], shards: Mapping[str
     return Finding(name, "ok")
 
 
-def _against_study(path: Path, finding: Finding, kinship: Kinship, expected: set[Path]) -> Finding:
-    """A sound artifact against the run's configuration and its parents."""
-    if path not in expected and path.suffix != ".flac":
+def _against_study(path: Path, finding: Finding, graph: Graph) -> Finding:
+    """A sound artifact against the run's configuration and its inputs."""
+    if graph.writer_of(path) is None:
         return Finding(finding.path, "orphan", "the configuration has no such variant, or fewer shards; can be deleted")
-    reason = kinship.staleness(path, read_any_identity(path))
+    reason = staleness(graph, path, read_any_identity(path))
     return Finding(finding.path, "stale", reason) if reason else finding
-
-
-def read_any_identity(path: Path) -> dict[str, Any]:
-    """The identity inside a table or a model; of an array, the one in its index. {} where there is none."""
-    if path.suffix == ".parquet":
-        return read_identity(path)
-    if path.suffix == ".npy":
-        index = index_of(path)
-        return read_identity(index) if index.is_file() else {}
-    if path.suffix == ".safetensors":
-        from safetensors import safe_open
-
-        with safe_open(path, framework="np") as tensors:
-            return json.loads((tensors.metadata() or {}).get(IDENTITY_KEY.decode(), "{}"))
-    return {}
-
-
-def index_of(array: Path) -> Path:
-    """The table that indexes an array: of shard-0003.npy and shard-0003.distances.npy, shard-0003.parquet."""
-    return array.with_name(array.name.split(".")[0] + ".parquet")
 
 
 def _read_seals(root: Path) -> dict[Path, str]:
@@ -166,9 +151,9 @@ def check_array(path: Path, name: str, shards: Mapping[str, int]) -> Finding:
         np.isfinite(block).all() for block in np.array_split(array, 1 + len(array) // 65536)
     ):
         return Finding(name, "corrupt", "values that are not finite")
-    strangers = set(rows) - shards.keys()
-    if shards and strangers:
-        return Finding(name, "stale", f"{len(strangers)} utterances that the manifest does not have; {AGAIN}")
+    unknown = set(rows) - shards.keys()
+    if shards and unknown:
+        return Finding(name, "stale", f"{len(unknown)} utterances that the manifest does not have; {AGAIN}")
     if path.parts[-3:-1] == ("corpus", "audio") and (number := path.stem.removeprefix("shard-")).isdigit():
         absent = {utt for utt, shard in shards.items() if shard == int(number)} - set(rows)
         if absent:
@@ -197,7 +182,7 @@ def check_table(path: Path, name: str) -> Finding:
         with contextlib.suppress(ValueError):  # a damaged record is a finding of its own
             recorded = json.loads(record_path.read_text(encoding="utf-8")).get("identity", {})
     if recorded and recorded.get("params_hash") != record.get("params_hash"):
-        return Finding(name, "stale", f"its run record speaks of other parameters; {AGAIN}")
+        return Finding(name, "stale", f"its run record has other parameters; {AGAIN}")
     return Finding(name, "ok")
 
 

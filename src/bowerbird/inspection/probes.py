@@ -1,165 +1,150 @@
-"""What representations hold that they should not, as tables: ``bowerbird audit residual`` and ``bowerbird audit leakage``."""
+"""``bowerbird audit residual`` and ``audit leakage``: what representations tell that they should not, as tables.
+
+Letters: ``T`` frames, ``D`` dimension of the content.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bowerbird.artifacts.manifest import first_training_utterances
 from bowerbird.artifacts.shards import Shards
 from bowerbird.artifacts.tables import read_identity, read_table
-from bowerbird.audio import HOP
+from bowerbird.artifacts.text_tables import TableColumn, format_table
+from bowerbird.audio import FRAMES_PER_SECOND, HOP, int16_to_float
+from bowerbird.config.graph import Graph
 from bowerbird.errors import BowerbirdError
+from bowerbird.nn.linear_probe import LabeledRows, linear_probe
 from bowerbird.systems.base import Batch
-from bowerbird.systems.stepback.network import FRAMES_PER_SECOND, Voices, load_autoencoder
+from bowerbird.systems.stepback.network import SpeakerEmbeddings, load_autoencoder
+
+LONGEST_FRAMES = 500  # of an utterance that are looked at
+PROBE_STEPS = 200
+TARGETS = ("speaker", "phone")  # of the probes of a residual
 
 
 def audit_residual(root: Path = Path("results/demo")) -> int:
-    """Print what each codebook's residual holds: accuracy of linear probes for speaker and phone, in percent."""
+    """Print what each codebook's residual tells: accuracy of linear probes for speaker and phone, in percent."""
     tables = sorted(root.glob("codebook/*/residual.parquet"))
     if not tables:
         raise BowerbirdError(f"{root}: no codebook/*/residual.parquet; make them with: make run ARGS=codebook")
-    print("linear probes, fitted on two thirds of each utterance, tested on the rest (percent right; c: chance)")
-    print(f"{'codebook':14} {'K':>6} {'|R|/|S|':>8}  " + "  ".join(f"{name:>14}" for name in ("speaker", "phone")))
+    columns = [TableColumn("codebook"), TableColumn("K", "d", "right"), TableColumn("|R|/|S|", ".3f", "right")]
+    for target in TARGETS:
+        columns += [TableColumn(target, ".1f", "right", "-"), TableColumn("(chance level)", "", "right", "-")]
+    lines: list[tuple[object, ...]] = []
     for path in tables:
-        table, facts = read_table(path), read_identity(path)["facts"]
-        print(f"{path.parent.name:14} {facts['codes']:6d} {facts['residual_energy'] ** 0.5:8.3f}")
-        for name, rows in table.groupby("representation", sort=False):
-            cells = {r.target: f"{100 * r.accuracy:5.1f} (c {100 * r.chance:4.1f})" for r in rows.itertuples()}
-            print(f"  {name:28}  " + "  ".join(f"{cells.get(t, '-'):>14}" for t in ("speaker", "phone")))
+        facts = read_identity(path)["facts"]
+        lines.append((path.parent.name, facts["codes"], facts["residual_energy"] ** 0.5, *[""] * 2 * len(TARGETS)))
+        for name, rows in read_table(path).groupby("representation", sort=False):
+            cells: list[object] = []
+            for target in TARGETS:
+                found = rows[rows["target"] == target]
+                cells.append(100 * found["accuracy"].iloc[0] if len(found) else None)
+                cells.append(f"({100 * found['chance'].iloc[0]:.1f})" if len(found) else None)
+            lines.append((f"  {name}", None, None, *cells))
+    print("linear probes, fitted on two thirds of each utterance, tested on the rest: accuracy, percent")
+    print(format_table(columns, lines))
     return 0
-
-
-def audit_leakage(root: Path = Path("results/demo"), speakers: int = 40, utterances_per_speaker: int = 4) -> int:
-    """Print how much of the speaker is left in Stepback's content, before and after its dual flow, in percent.
-
-    A linear probe on the frames of z, fitted on all but one utterance of each training speaker (two thirds of it, where
-    there is only one) and tested on the rest; beside it the reconstruction error on the tested utterances of the same model.
-    """
-    from bowerbird.config.loading import load_config
-    from bowerbird.config.paths import Layout
-    from bowerbird.inspection.probes import probe_leakage
-
-    config = load_config([root / "config.yaml"])
-    layout = Layout(root, config.corpus.num_shards)
-    rows: list[tuple[str, Path, list[Path]]] = []
-    for name, experiment in config.experiments.items():
-        if experiment.system != "stepback":
-            continue
-        for stage in ("preparation", "dual_flow"):
-            folder = layout.model(experiment.reuse.get(stage, name), stage)
-            if (folder / "model.safetensors").exists() and folder not in [row[1] for row in rows]:
-                rows.append(
-                    (f"{folder.parent.name}/{stage}", folder, layout.all_shards("features", experiment.features))
-                )
-    if not rows:
-        raise BowerbirdError(f"{root}: no trained model of Stepback; make them with: make run ARGS=training")
-    print("linear probes for the speaker on the content z; reconstruction: L1 of log spectra")
-    print(f"{'model':40} {'speaker':>9} {'chance':>8} {'mean of z':>10} {'reconstruction':>15}")
-    audio = layout.all_shards("audio")
-    for name, folder, features in rows:
-        found = probe_leakage(folder, layout.manifest, features, audio, speakers, utterances_per_speaker)
-        print(
-            f"{name:40} {100 * found.frames:8.1f}% {100 * found.chance:7.1f}% {100 * found.means:9.1f}% "
-            f"{found.reconstruction:15.4f}"
-        )
-    return 0
-
-
-LONGEST = 500  # frames of an utterance that are looked at
 
 
 @dataclass(frozen=True)
-class Leakage:
-    """What was found in one model; accuracies are shares."""
+class ContentModel:
+    """A trained model with a content encoder that can be probed, and what it reads."""
 
-    frames: float  # of the speaker, from a frame of z
-    means: float  # from the mean of z over a second
-    chance: float  # of the commonest speaker among the tested frames
+    name: str  # experiment/stage
+    folder: Path
+    features: tuple[Path, ...]
+
+
+def audit_leakage(root: Path = Path("results/demo"), speakers: int = 40, utterances_per_speaker: int = 4) -> int:
+    """Print how well the content of Stepback's models tells the speaker, before and after the dual flow, in percent.
+
+    A linear probe on the frames of z, fitted on all but one utterance of each training speaker (two thirds of it, where
+    there is only one) and tested on the rest; beside it the reconstruction error of the same model on the tested speech.
+    """
+    graph = Graph.of_run(root)
+    models = list(content_models(graph))
+    if not models:
+        raise BowerbirdError(f"{root}: no trained model of Stepback; make them with: make run ARGS=training")
+    chosen = {
+        model: first_training_utterances(graph.paths.manifest, Shards(model.features), speakers, utterances_per_speaker)
+        for model in models
+    }
+    rows = []
+    for model, table in chosen.items():
+        utterances = [list(own) for _, own in table.groupby("speaker")["utt_id"]]
+        found = probe_content(model, utterances, graph.paths.all_shards("audio"))
+        rows.append(
+            (model.name, 100 * found.frames, 100 * found.chance_level, 100 * found.seconds, found.reconstruction)
+        )
+    columns = [TableColumn("model"), TableColumn("a frame of z", ".1f", "right")]
+    columns += [TableColumn("chance level", ".1f", "right"), TableColumn("a second of z", ".1f", "right")]
+    columns += [TableColumn("reconstruction", ".4f", "right")]
+    print("linear probes for the speaker on the content z: accuracy, percent; reconstruction: L1 of log spectra")
+    print(format_table(columns, rows))
+    return 0
+
+
+def content_models(graph: Graph) -> Iterator[ContentModel]:
+    """The models of a run that have a content encoder and are on disk, each once."""
+    folders = set()
+    for name, experiment in graph.config.experiments.items():
+        for stage in experiment.content_models():
+            folder = graph.models.locate(experiment.model(stage), name)
+            if not isinstance(folder, Path) or folder in folders or not (folder / "model.safetensors").is_file():
+                continue
+            folders.add(folder)
+            features = graph.train_stage(name, stage).inputs["features"]
+            yield ContentModel(f"{folder.parent.name}/{stage}", folder, features)
+
+
+@dataclass(frozen=True)
+class ContentLeakage:
+    """Accuracy of probes for the speaker on the content of one model, as shares, beside what the model is there for."""
+
+    frames: float  # from a frame of z
+    seconds: float  # from the mean of z over a second
+    chance_level: float  # of the probe on frames
     reconstruction: float  # L1 of D(E(x), s) on the tested speech
 
 
-def probe_leakage(
-    model: Path,
-    manifest: Path,
-    features: Sequence[Path],
-    audio: Sequence[Path],
-    speakers: int = 40,
-    utterances_per_speaker: int = 4,
-) -> Leakage:
-    """Probe the encoder in the folder ``model`` on speech of the training split."""
-    autoencoder, config = load_autoencoder(model)
-    voices, spectra, waves = Voices(config), Shards(features), Shards(audio, "num_samples")
-    chosen = choose(manifest, spectra, speakers, utterances_per_speaker)
-    second = max(1, FRAMES_PER_SECOND // 2 ** config["halvings"])  # latent frames
-    fitted, tested, errors = [], [], []
-    with torch.no_grad():
-        for label, group in enumerate(chosen):
-            parts = [torch.from_numpy(np.array(spectra[name][:LONGEST], dtype=np.float32)) for name in group]
-            if len(parts) == 1:
-                cut = 2 * len(parts[0]) // 3
-                parts = [parts[0][:cut], parts[0][cut:]]
-            for number, x in enumerate(parts):
-                row = (autoencoder.encoder(x[None])[0], label)
-                (tested if number == len(parts) - 1 else fitted).append(row)
-            wave = torch.from_numpy(np.array(waves[group[0]][: HOP * LONGEST], dtype=np.float32) / 32768)
-            heard = Batch(
-                (group[0],),
-                x[None],
-                prompt_audio=wave[None],
-                prompt_frames=torch.tensor([len(wave) // HOP]),
-                speaker=torch.tensor([label]),
-            )
-            errors.append(float(F.l1_loss(autoencoder(x[None], voices(heard, autoencoder)), x[None])))
-    accuracy, chance = probe(fitted, tested, lambda z: z)
-    means, _ = probe(fitted, tested, lambda z: torch.stack([part.mean(dim=0) for part in z.split(second)]))
-    return Leakage(accuracy, means, chance, float(np.mean(errors)))
+@torch.no_grad()
+def probe_content(model: ContentModel, utterances: list[list[str]], audio: tuple[Path, ...]) -> ContentLeakage:
+    """Probe the content encoder of a model on ``utterances``, a list for each speaker."""
+    autoencoder, config = load_autoencoder(model.folder)
+    embeddings, spectra, waves = SpeakerEmbeddings(config), Shards(model.features), Shards(audio, "num_samples")
+    frames_per_second = max(1, FRAMES_PER_SECOND // 2 ** config["num_downsamplings"])  # of z
+    frames, seconds, errors = [], [], []
+    for label, names in enumerate(utterances):
+        parts = [torch.from_numpy(np.array(spectra[name][:LONGEST_FRAMES], dtype=np.float32)) for name in names]
+        if len(parts) == 1:
+            cut = 2 * len(parts[0]) // 3
+            parts = [parts[0][:cut], parts[0][cut:]]
+        for number, x in enumerate(parts):
+            z, is_fitted = autoencoder.encoder(x[None])[0], number < len(parts) - 1  # (T, D)
+            means = torch.stack([part.mean(dim=0) for part in z.split(frames_per_second)])
+            frames.append(LabeledRows.alike(z, {"speaker": label}, is_fitted))
+            seconds.append(LabeledRows.alike(means, {"speaker": label}, is_fitted))
+        wave = torch.from_numpy(int16_to_float(np.array(waves[names[0]][: HOP * LONGEST_FRAMES])))
+        speaker = embeddings(_batch_of(names[0], label, wave), autoencoder)
+        tested = parts[-1][None]
+        errors.append(float(F.l1_loss(autoencoder(tested, speaker), tested)))
+    of_frames, of_seconds = (linear_probe(LabeledRows.join(rows), "speaker", PROBE_STEPS) for rows in (frames, seconds))
+    return ContentLeakage(of_frames.accuracy, of_seconds.accuracy, of_frames.chance_level, float(np.mean(errors)))
 
 
-def choose(manifest: Path, features: Shards, speakers: int, each: int) -> list[list[str]]:
-    """The first utterances of the first speakers of the training split, by name: a list for each speaker."""
-    table: pd.DataFrame = read_table(manifest, ["utt_id", "speaker", "split"]).sort_values(["speaker", "utt_id"])
-    table = table[(table["split"] == "train") & table["utt_id"].map(lambda utt_id: utt_id in features)]
-    groups = [list(rows["utt_id"][:each]) for _, rows in table.groupby("speaker")][:speakers]
-    if len(groups) < 2:
-        raise BowerbirdError(f"{manifest}: fewer than two speakers of split train have features; nothing to tell apart")
-    return groups
-
-
-def probe(
-    fitted: Sequence[tuple[Tensor, int]],
-    tested: Sequence[tuple[Tensor, int]],
-    summary: Callable[[Tensor], Tensor],
-    steps: int = 200,
-) -> tuple[float, float]:
-    """Accuracy of a linear probe on ``tested``, and what the commonest label would get; ``summary`` makes rows of z."""
-    (x, y), (unseen, truth) = (_rows(pairs, summary) for pairs in (fitted, tested))
-    mean, scale = x.mean(dim=0), x.std(dim=0).clamp_min(1e-6)
-    x, unseen = (x - mean) / scale, (unseen - mean) / scale
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        layer = torch.nn.Linear(x.shape[1], int(y.max()) + 1)
-    optimizer = torch.optim.AdamW(layer.parameters(), lr=0.02, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    with torch.enable_grad():
-        for _ in range(steps):
-            optimizer.zero_grad()
-            F.cross_entropy(layer(x), y).backward()
-            optimizer.step()
-            schedule.step()
-    with torch.no_grad():
-        right = (layer(unseen).argmax(dim=1) == truth).float().mean()
-    return float(right), float((truth == y.bincount().argmax()).float().mean())
-
-
-def _rows(pairs: Sequence[tuple[Tensor, int]], summary: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """All rows of z with their labels."""
-    values = [(summary(z), label) for z, label in pairs]
-    labels = [torch.full((len(z),), label) for z, label in values]
-    return torch.cat([z for z, _ in values]), torch.cat(labels)
+def _batch_of(utt_id: str, speaker: int, wave: Tensor) -> Batch:
+    """A batch of one item whose speaker is embedded from ``wave (N,)``."""
+    tensors = {
+        "prompt_audio": wave[None],
+        "prompt_frames": torch.tensor([len(wave) // HOP]),
+        "speaker": torch.tensor([speaker]),
+    }
+    return Batch((utt_id,), tensors)

@@ -7,20 +7,25 @@ from pathlib import Path
 
 from bowerbird.artifacts.files import SEAL, seal_path
 from bowerbird.artifacts.identity import run_record_path
-from bowerbird.inspection.integrity import Finding
+from bowerbird.config.graph import Graph
+from bowerbird.inspection.integrity import Finding, run_graph
 
 
 def remove_damaged(root: Path, findings: Iterable[Finding]) -> list[Path]:
-    """Remove the files of every job whose output is damaged (corrupt, stale, or missing in part), and leftovers."""
-    doomed: dict[Path, None] = {}
+    """Remove the outputs of every job of which one is damaged (corrupt, stale or missing), and leftovers of killed jobs.
+
+    Returns the removed files, relative to ``root``.
+    """
+    graph, _ = run_graph(root)
+    to_remove: dict[Path, None] = {}
     for finding in findings:
         path = root / finding.path
         if finding.state in ("corrupt", "stale", "missing"):
-            doomed |= dict.fromkeys(outputs_of(path))
+            to_remove |= dict.fromkeys(outputs_with(path, graph))
         elif finding.state == "orphan" and path.name.startswith(".tmp-"):
-            doomed[path] = None
+            to_remove[path] = None
     removed = []
-    for path in doomed:
+    for path in to_remove:
         for file in (path, seal_path(path), run_record_path(path)):
             if file.is_file():
                 file.unlink()
@@ -33,18 +38,11 @@ def declared(removed: Iterable[Path]) -> list[Path]:
     return [path for path in removed if not path.name.endswith((SEAL, ".run.json"))]
 
 
-def outputs_of(path: Path) -> list[Path]:
-    """The artifacts of the job that wrote ``path``: a run record belongs to its artifact, an index to its array."""
+def outputs_with(path: Path, graph: Graph | None) -> list[Path]:
+    """``path`` and the outputs of the job that writes it; a record or a digest belongs to its artifact."""
     if path.name.endswith(".run.json"):
         path = path.with_name(path.name.removesuffix(".run.json"))
     if path.name.startswith(".") and path.name.endswith(SEAL):
         path = path.with_name(path.name[1:].removesuffix(SEAL))
-    if path.name.startswith("shard-"):
-        stem = path.name.split(".")[0]
-        return [path.with_name(f"{stem}{suffix}") for suffix in (".npy", ".distances.npy", ".parquet")]
-    for folder in path.parents:
-        if folder.name == "assets" and folder.parent.name == "report":
-            return [path, folder.parent / "index.html"]
-    if path.suffix == ".flac":
-        return [path, path.with_name("trials.parquet")]
-    return [path]
+    job = graph.writer_of(path) if graph else None
+    return list(dict.fromkeys([path, *(job.outputs.values() if job else ())]))

@@ -6,18 +6,20 @@ import datetime
 import importlib.metadata
 import mimetypes
 import urllib.parse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from bowerbird.artifacts.files import file_sha256, write_json
+from bowerbird.artifacts.identity import run_record_path
+from bowerbird.config.graph import Graph
 from bowerbird.errors import BowerbirdError
-from bowerbird.inspection.integrity import NOT_ARTIFACTS, read_any_identity
-from bowerbird.inspection.kinship import Kinship
-from bowerbird.inspection.lineage import made_from
-from bowerbird.inspection.show import read_record
+from bowerbird.inspection.integrity import NOT_ARTIFACTS
+from bowerbird.inspection.lineage import inputs_of, read_any_identity, read_record
 
-# sha256 is of schema.org, and younger than the crate's own context
+# sha256 is a term of schema.org that is younger than the crate's own context
 CONTEXT = ["https://w3id.org/ro/crate/1.1/context", {"sha256": "https://schema.org/sha256"}]
+METADATA = "ro-crate-metadata.json"
 
 
 def write_crate(root: Path = Path("results/demo"), licence: str = "", author: str = "") -> None:
@@ -27,52 +29,60 @@ def write_crate(root: Path = Path("results/demo"), licence: str = "", author: st
     """
     if not (root / "config.yaml").is_file():
         raise BowerbirdError(f"{root}: no config.yaml, so this is no run; a run is a folder below results/")
-    root = root.absolute()
-    kinship, files, actions = Kinship(root), [], []
-    for path in sorted(root.rglob("*")):
-        relative = path.relative_to(root)
-        hidden = any(part.startswith(".") for part in relative.parts)
-        if not path.is_file() or hidden or NOT_ARTIFACTS & set(relative.parts) or path.name == "ro-crate-metadata.json":
-            continue
-        files.append(_file(path, _id(relative)))
-        record = read_record(path) if path.with_name(path.name + ".run.json").is_file() else {}
-        if record:
-            actions.append(_action(kinship, path, record))
+    graph = Graph.of_run(root.absolute())
+    paths = list(_artifacts(graph.paths.root))
+    files = [_file(path, _id(path.relative_to(graph.paths.root))) for path in paths]
     known = {entity["@id"] for entity in files}
-    for action in actions:
-        action["object"] = [item for item in action["object"] if item["@id"] in known]
+    recorded = [path for path in paths if run_record_path(path).is_file()]
+    actions = [_action(graph, path, known) for path in recorded]
+    entities = [_about(), _dataset(graph, files, actions, licence, author), _software()]
+    if author:
+        entities.append({"@id": "#author", "@type": "Person", "name": author})
+    if _is_address(licence):
+        entities.append({"@id": licence, "@type": "CreativeWork", "name": licence.rstrip("/").rpartition("/")[2]})
+    write_json(graph.paths.root / METADATA, {"@context": CONTEXT, "@graph": [*entities, *files, *actions]})
+    print(f"{root / METADATA}: {len(files)} files, {len(actions)} actions")
+
+
+def _artifacts(root: Path) -> Iterator[Path]:
+    """Files of a run that a crate lists, in the order of their paths."""
+    for path in sorted(root.rglob("*")):
+        parts = path.relative_to(root).parts
+        is_hidden = any(part.startswith(".") for part in parts)
+        if path.is_file() and not is_hidden and not NOT_ARTIFACTS & set(parts) and path.name != METADATA:
+            yield path
+
+
+def _is_address(licence: str) -> bool:
+    return licence.startswith(("https://", "http://"))
+
+
+def _about() -> dict[str, Any]:
+    """What says that this is a crate."""
+    conforms = {"@id": "https://w3id.org/ro/crate/1.1"}
+    return {"@id": METADATA, "@type": "CreativeWork", "about": {"@id": "./"}, "conformsTo": conforms}
+
+
+def _software() -> dict[str, Any]:
+    version = importlib.metadata.version("bowerbird")
+    return {"@id": "#bowerbird", "@type": "SoftwareApplication", "name": "bowerbird", "softwareVersion": version}
+
+
+def _dataset(
+    graph: Graph, files: list[dict[str, Any]], actions: list[dict[str, Any]], licence: str, author: str
+) -> dict[str, Any]:
+    """The run as a whole."""
     dataset: dict[str, Any] = {
         "@id": "./",
         "@type": "Dataset",
-        "name": f"bowerbird run {root.name}",
+        "name": f"bowerbird run {graph.paths.root.name}",
         "description": "Zero-shot voice conversion, evaluated: corpus, features, models, conversions, scores, report.",
-        "datePublished": max((a["endTime"] for a in actions), default=_now())[:10],
+        "datePublished": max((action["endTime"] for action in actions), default=_now())[:10],
         "hasPart": [{"@id": entity["@id"]} for entity in files],
         "mentions": [{"@id": action["@id"]} for action in actions],
-        "license": licence or "not stated",
+        "license": {"@id": licence} if _is_address(licence) else licence or "not stated",
     }
-    terms = []
-    if licence.startswith(("https://", "http://")):
-        dataset["license"] = {"@id": licence}
-        terms.append({"@id": licence, "@type": "CreativeWork", "name": licence.rstrip("/").rpartition("/")[2]})
-    people = [{"@id": "#author", "@type": "Person", "name": author}] if author else []
-    if people:
-        dataset["author"] = {"@id": "#author"}
-    about = {
-        "@id": "ro-crate-metadata.json",
-        "@type": "CreativeWork",
-        "about": {"@id": "./"},
-        "conformsTo": {"@id": "https://w3id.org/ro/crate/1.1"},
-    }
-    software = {
-        "@id": "#bowerbird",
-        "@type": "SoftwareApplication",
-        "name": "bowerbird",
-        "softwareVersion": importlib.metadata.version("bowerbird"),
-    }
-    graph = [about, dataset, software, *people, *terms, *files, *actions]
-    write_json(root / "ro-crate-metadata.json", {"@context": CONTEXT, "@graph": graph})
-    print(f"{root / 'ro-crate-metadata.json'}: {len(files)} files, {len(actions)} actions")
+    return dataset | ({"author": {"@id": "#author"}} if author else {})
 
 
 def _id(path: Path) -> str:
@@ -102,19 +112,20 @@ def _file(path: Path, name: str) -> dict[str, Any]:
     }
 
 
-def _action(kinship: Kinship, path: Path, record: dict[str, Any]) -> dict[str, Any]:
-    name = _id(path.relative_to(kinship.root))
+def _action(graph: Graph, path: Path, known: set[str]) -> dict[str, Any]:
+    """The action that made an artifact, from those of its inputs that the crate lists."""
+    root, record = graph.paths.root, read_record(path)
     identity = read_any_identity(path) or record.get("identity", {})
-    sources = [p for files in made_from(kinship, path, identity).values() for p in files]
-    inside = [p.relative_to(kinship.root) for p in sources if p.is_relative_to(kinship.root)]
+    sources = [source for files in inputs_of(graph, path).values() for source in files if source.is_relative_to(root)]
+    names = dict.fromkeys(_id(source.relative_to(root)) for source in sources)
     return {
-        "@id": f"#make-{name}",
+        "@id": f"#make-{_id(path.relative_to(root))}",
         "@type": "CreateAction",
-        "name": f"{identity.get('stage', 'stage')} of {name}",
+        "name": f"{identity.get('stage', 'stage')} of {path.relative_to(root)}",
         "instrument": {"@id": "#bowerbird"},
         "startTime": record["started"],
         "endTime": _ended(record),
-        "result": {"@id": name},
-        "object": [{"@id": _id(p)} for p in inside],
+        "result": {"@id": _id(path.relative_to(root))},
+        "object": [{"@id": name} for name in names if name in known],
         "description": f"{record['seconds']:g} s on {record['device']}, parameters {identity.get('params_hash', '')}",
     }

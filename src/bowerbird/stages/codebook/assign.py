@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from pathlib import Path
 
 import numpy as np
@@ -14,66 +15,48 @@ from bowerbird.artifacts.shards import Shards, ShardWriter
 from bowerbird.config.sections.runtime import RuntimeConfig
 from bowerbird.errors import BowerbirdError
 from bowerbird.nn.device import pick_device
-from bowerbird.nn.nearest import Metric, Pool
+from bowerbird.nn.nearest import Metric, SearchPool
 from bowerbird.stages.codebook import VERSION
 
-_CHUNK = 8192  # frames looked up at a time
+FRAMES_AT_ONCE = 8192  # that are looked up
 
 
-def assign_units(codebook: Path, features: Path, output: Path, assignment: str, runtime: RuntimeConfig) -> None:
+def assign_units(codebook: Path, features: Path, output: Path, assignment: Metric, runtime: RuntimeConfig) -> None:
     """Look up the code of every frame of one feature shard.
 
-    ``assignment`` "cosine" or "euclidean". Writes a uint16 shard whose rows are those of the feature shard; of equally
-    near codes the lowest wins.
+    Writes a uint16 shard whose rows are those of the feature shard. Of equally near codes the lowest is taken.
     """
-    metric = _metric(assignment)
+    if assignment not in typing.get_args(Metric):
+        raise BowerbirdError(f"assignment: {assignment}: unknown; use cosine or euclidean")
     device = pick_device(runtime.device)
     torch.set_num_threads(runtime.threads)
     book = Codebook.load(codebook)
-    identity = Identity(
-        "codebook.units",
-        VERSION,
-        {"assignment": metric},
-        input_digests({"codebook": [codebook], "features": [features]}),
-    )
+    inputs = input_digests({"codebook": [codebook], "features": [features]})
+    identity = Identity("codebook.units", VERSION, {"assignment": assignment}, inputs)
     outputs = [output, output.with_suffix(".parquet")]
     record = RunRecord(device=str(device), dtype="float32")
     if cache.fetch(identity, outputs, record):
         return
     with ShardWriter(output, "uint16") as writer:
         shards = Shards([features])
-        _same_dim(book, shards, codebook)
-        pool = Pool(book.centroids, metric, device)
-        for utt in shards:
-            writer.add(utt, _lookup(pool, np.asarray(shards[utt]), f"{features}: {utt}"))
+        if shards.row_shape != book.centroids.shape[1:]:
+            raise BowerbirdError(
+                f"{codebook}: centroids of {book.centroids.shape[1]} dimensions, features of {shards.row_shape[0]}; "
+                "fit the codebook on the same features"
+            )
+        pool = SearchPool(book.centroids, assignment, device)
+        for utt_id in shards:
+            writer.add(utt_id, _codes_of(np.asarray(shards[utt_id]), pool, f"{features}: {utt_id}"))
         writer.close(identity, record, extra={"num_codes": len(book.centroids)})
     cache.keep(identity, outputs)
 
 
-def lookup_units(frames: np.ndarray, centroids: np.ndarray, assignment: str = "cosine") -> np.ndarray:
-    """Codes uint16 ``(frames,)`` of features ``(frames, dim)``; what `assign_units` does to a shard."""
-    return _lookup(Pool(np.asarray(centroids, dtype=np.float32), _metric(assignment)), np.asarray(frames), "features")
-
-
-def _lookup(pool: Pool, frames: np.ndarray, where: str) -> np.ndarray:
+def _codes_of(frames: np.ndarray, pool: SearchPool, name: str) -> np.ndarray:
+    """Codes uint16 ``(T,)`` of frames ``(T, D)``; errors call the frames by ``name``."""
     codes = np.empty(len(frames), dtype=np.uint16)
-    for start in range(0, len(frames), _CHUNK):
-        part = frames[start : start + _CHUNK]
+    for start in range(0, len(frames), FRAMES_AT_ONCE):
+        part = frames[start : start + FRAMES_AT_ONCE]
         if not np.isfinite(part).all():
-            raise BowerbirdError(f"{where}: values that are not finite; extract the features again")
-        codes[start : start + _CHUNK] = pool.best(part)
+            raise BowerbirdError(f"{name}: values that are not finite; extract the features again")
+        codes[start : start + FRAMES_AT_ONCE] = pool.best(part)
     return codes
-
-
-def _metric(assignment: str) -> Metric:
-    if assignment not in ("cosine", "euclidean"):
-        raise BowerbirdError(f"assignment: {assignment}: unknown; use cosine or euclidean")
-    return assignment  # type: ignore[return-value]
-
-
-def _same_dim(book: Codebook, shards: Shards, codebook: Path) -> None:
-    if shards.row_shape != book.centroids.shape[1:]:
-        raise BowerbirdError(
-            f"{codebook}: centroids of {book.centroids.shape[1]} dimensions, features of "
-            f"{shards.row_shape[0]}; fit the codebook on the same features"
-        )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from bowerbird.artifacts import cache
@@ -28,7 +27,7 @@ def fit_codebook(
 ) -> None:
     """Fit K centroids on frames drawn from the training split.
 
-    Writes ``output`` (centroids.safetensors: centroids ``(K, dim)`` float32, sizes ``(K,)`` int64, inertia_per_cluster
+    Writes ``output`` (centroids.safetensors: centroids ``(K, D)`` float32, sizes ``(K,)`` int64, inertia_per_cluster
     ``(K,)`` float32, identity and facts in the metadata) and ``sample.parquet`` beside it: the frames it was fitted on.
     """
     device = pick_device(runtime.device)
@@ -36,30 +35,25 @@ def fit_codebook(
     params = options.model_dump(exclude={"features", "assignment"})
     identity = Identity("codebook", VERSION, params, input_digests({"manifest": [manifest], "features": features}))
     sample_path = output.with_name("sample.parquet")
-    with RunRecord(device=str(device), dtype="float32") as record:
-        if cache.fetch(identity, [sample_path, output], record):
-            record.write(output, identity)
-            return
-        shards = Shards(features)
-        sample = draw_sample(read_table(manifest, ["utt_id", "split"]), shards, options.sample_frames, options.seed)
-        frames = gather_frames(shards, sample)
-        fit = fit_kmeans(frames, options, device)
-        facts = fit.facts()
-        record.extra["facts"] = facts
-        write_table(sample_path, sample, identity)
-        record.write(sample_path, identity)
+    record = RunRecord(device=str(device), dtype="float32")
+    if cache.fetch(identity, [sample_path, output], record):
         record.write(output, identity)
-        Codebook(fit.centroids, fit.sizes, fit.inertia_per_cluster, facts).save(output, identity)
-        cache.keep(identity, [sample_path, output])
+        return
+    shards = Shards(features)
+    sample = draw_sample(read_table(manifest, ["utt_id", "split"]), shards, options.sample_frames, options.seed)
+    frames = gather_frames(shards, sample)
+    fit = fit_kmeans(frames, options, device)
+    facts = fit.facts()
+    record.extra["facts"] = facts
+    write_table(sample_path, sample, identity)
+    record.write(sample_path, identity)
+    record.write(output, identity)
+    Codebook(fit.centroids, fit.sizes, fit.inertia_per_cluster, facts).save(output, identity)
+    cache.keep(identity, [sample_path, output])
     logger.info(
-        "%d codes on %d frames: inertia a frame %.4g, perplexity %.1f",
+        "%d codes on %d frames: inertia %.4g per frame, perplexity %.1f",
         options.num_codes,
         len(frames),
         facts["inertia"] / len(frames),
         facts["perplexity"],
     )
-
-
-def quantize(units: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    """The centroid of each code: units ``(frames,)`` to float32 ``(frames, dim)``."""
-    return np.asarray(centroids, dtype=np.float32)[np.asarray(units, dtype=np.int64)]

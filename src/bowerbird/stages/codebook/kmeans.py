@@ -1,11 +1,14 @@
-"""K-means."""
+"""K-means: several starts, Lloyd iterations by faiss, and no cluster left empty.
+
+Letters: ``n`` frames of the sample, ``D`` feature dimension, ``K`` codes.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,20 +16,20 @@ import torch
 
 from bowerbird.config.sections.codebook import CodebookConfig
 from bowerbird.errors import BowerbirdError
-from bowerbird.nn.nearest import Pool
+from bowerbird.nn.nearest import SearchPool
 from bowerbird.stages.codebook.usage import perplexity
 
 logger = logging.getLogger(__name__)
-_CHUNK = 8192  # frames assigned at a time
 
-_SEED_FRAMES = 64  # k-means++ chooses its start among this many frames a code
+FRAMES_AT_ONCE = 8192  # that are assigned
+START_FRAMES_PER_CODE = 64  # k-means++ chooses its start among this many frames per code
 
 
 @dataclass(frozen=True)
 class KMeansFit:
-    """One fit: inertia is the sum of squared distances to the nearest centroid."""
+    """One fit; its inertia is the sum of the squared distances of all frames to their nearest centroid."""
 
-    centroids: np.ndarray  # (K, dim) float32
+    centroids: np.ndarray  # (K, D) float32
     sizes: np.ndarray  # (K,) int64
     inertia_per_cluster: np.ndarray  # (K,) float32
     inertia_per_iteration: list[float]
@@ -35,10 +38,11 @@ class KMeansFit:
 
     @property
     def inertia(self) -> float:
+        """Inertia of the whole fit."""
         return float(self.inertia_per_cluster.sum(dtype=np.float64))
 
     def facts(self) -> dict[str, Any]:
-        """What the artifact says about the fit."""
+        """The statistics of the fit that its artifact records."""
         return {
             "sample_frames": int(self.sizes.sum()),
             "inertia": self.inertia,
@@ -54,9 +58,10 @@ class KMeansFit:
 
 
 def fit_kmeans(frames: np.ndarray, options: CodebookConfig, device: torch.device | str = "cpu") -> KMeansFit:
-    """The best of ``options.restarts`` fits of K-means to ``frames`` ``(n, dim)`` float32, by inertia.
+    """The best of ``options.restarts`` fits of K-means to ``frames (n, D)`` float32, by inertia.
 
-    On the CPU the result is the same bytes for any number of threads: faiss runs the Lloyd iterations on one.
+    On the CPU the result has the same bytes for any number of threads: faiss runs the Lloyd iterations on one. Raises
+    `BowerbirdError` where there are fewer frames, or fewer distinct ones, than codes.
     """
     num_codes = options.num_codes
     if num_codes > len(frames):
@@ -79,26 +84,19 @@ def fit_kmeans(frames: np.ndarray, options: CodebookConfig, device: torch.device
         fits.append(_finish(frames, centroids, history, device))
         logger.info("restart %d of %d: inertia %.6g", restart + 1, options.restarts, fits[-1].inertia)
     best = min(fits, key=lambda fit: fit.inertia)
-    return KMeansFit(
-        best.centroids,
-        best.sizes,
-        best.inertia_per_cluster,
-        best.inertia_per_iteration,
-        best.repaired,
-        [fit.inertia for fit in fits],
-    )
+    return replace(best, restart_inertias=[fit.inertia for fit in fits])
 
 
 def choose_start(frames: np.ndarray, num_codes: int, init: str, rng: np.random.Generator) -> np.ndarray:
-    """Start centroids ``(K, dim)``: random frames, or greedy k-means++ among at most 64 K frames.
+    """Start centroids ``(K, D)`` out of ``frames (n, D)``: random ones, or greedy k-means++ among at most 64 K of them.
 
     k-means++ (Arthur and Vassilvitskii 2007) draws each start in proportion to the squared distance to the nearest
-    start so far; greedy, of ``2 + ln K`` such draws the one that lowers the inertia most is taken.
+    start so far; the greedy form takes, of ``2 + ln K`` such draws, the one that lowers the inertia most.
     """
     if init == "random":
         return frames[np.sort(rng.choice(len(frames), num_codes, replace=False))]
-    if len(frames) > _SEED_FRAMES * num_codes:
-        frames = frames[np.sort(rng.choice(len(frames), _SEED_FRAMES * num_codes, replace=False))]
+    if len(frames) > START_FRAMES_PER_CODE * num_codes:
+        frames = frames[np.sort(rng.choice(len(frames), START_FRAMES_PER_CODE * num_codes, replace=False))]
     points = torch.from_numpy(frames)
     squares = points.square().sum(1)
     draws = 2 + int(np.log(num_codes))
@@ -106,7 +104,7 @@ def choose_start(frames: np.ndarray, num_codes: int, init: str, rng: np.random.G
     nearest = _squared_distances(points, squares, chosen)[:, 0]
     while len(chosen) < num_codes:
         mass = nearest.double().cumsum(0)
-        if mass[-1] <= 0:  # fewer distinct frames here than codes: the repair after the fit finds the others
+        if mass[-1] <= 0:  # there are fewer distinct frames here than codes: the repair after the fit finds others
             chosen.append(int(rng.integers(len(frames))))
             continue
         drawn = torch.searchsorted(mass, torch.from_numpy(rng.random(draws)) * mass[-1], right=True)
@@ -119,7 +117,10 @@ def choose_start(frames: np.ndarray, num_codes: int, init: str, rng: np.random.G
 
 
 def _squared_distances(points: torch.Tensor, squares: torch.Tensor, rows: list[int]) -> torch.Tensor:
-    """Squared distances ``(n, len(rows))`` of all points to some of them, exactly 0 to themselves."""
+    """Squared distances ``(n, r)`` of all ``points (n, D)`` to the ``r`` in ``rows``; exactly 0 of a point to itself.
+
+    ``squares (n,)`` are the points' squared lengths.
+    """
     distances = (squares[:, None] - 2 * (points @ points[rows].T) + squares[rows]).clamp_min_(0)
     distances[rows, range(len(rows))] = 0
     return distances
@@ -128,9 +129,10 @@ def _squared_distances(points: torch.Tensor, squares: torch.Tensor, rows: list[i
 def _lloyd(
     frames: np.ndarray, start: np.ndarray, options: CodebookConfig, restart: int, device: torch.device
 ) -> tuple[np.ndarray, list[float]]:
-    """Lloyd iterations by faiss, on the GPU where faiss can: centroids ``(K, dim)``, inertia before each iteration.
+    """Lloyd iterations by faiss, on the GPU where faiss can: centroids ``(K, D)``, and the inertia before each iteration.
 
-    faiss stops early when nothing moves any more, and splits empty clusters on the way.
+    ``frames (n, D)`` and ``start (K, D)`` are float32. faiss stops early when nothing moves any more, and splits empty
+    clusters on the way.
     """
     import faiss
 
@@ -152,9 +154,10 @@ def _lloyd(
 
 
 def _finish(frames: np.ndarray, centroids: np.ndarray, history: list[float], device: torch.device | str) -> KMeansFit:
-    """Sizes and inertia by exact assignment, after giving each empty cluster a frame.
+    """The fit with exact sizes and inertia of ``frames (n, D)``, after each empty one of ``centroids (K, D)`` got a frame.
 
-    It takes the farthest frame of the cluster of largest inertia. Each round lowers the total inertia, so it ends.
+    An empty cluster takes the farthest frame of the cluster of largest inertia. Each round lowers the total inertia, so the
+    loop ends.
     """
     repaired = 0
     for _ in range(len(centroids) + 1):
@@ -180,18 +183,18 @@ def _finish(frames: np.ndarray, centroids: np.ndarray, history: list[float], dev
 
 
 def _assign(frames: np.ndarray, centroids: np.ndarray, device: torch.device | str) -> tuple[np.ndarray, np.ndarray]:
-    """Code int64 ``(n,)`` and squared distance float64 ``(n,)`` of each frame."""
-    pool = Pool(centroids, "euclidean", device)
+    """Code int64 ``(n,)`` of each of ``frames (n, D)``, and its squared distance float64 ``(n,)`` to that centroid."""
+    pool = SearchPool(centroids, "euclidean", device)
     codes, distances = np.empty(len(frames), np.int64), np.empty(len(frames), np.float64)
-    for start in range(0, len(frames), _CHUNK):
-        part = slice(start, start + _CHUNK)
+    for start in range(0, len(frames), FRAMES_AT_ONCE):
+        part = slice(start, start + FRAMES_AT_ONCE)
         codes[part] = pool.best(frames[part])
         distances[part] = ((frames[part].astype(np.float64) - centroids[codes[part]]) ** 2).sum(axis=1)
     return codes, distances
 
 
 def _means(frames: np.ndarray, codes: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    """Mean of each cluster's frames; an empty cluster keeps its centroid."""
+    """Mean ``(K, D)`` of each cluster's ``frames (n, D)``, by ``codes (n,)``; an empty cluster keeps its centroid."""
     result = centroids.copy()
     order = np.argsort(codes, kind="stable")
     used, starts = np.unique(codes[order], return_index=True)
@@ -201,7 +204,7 @@ def _means(frames: np.ndarray, codes: np.ndarray, centroids: np.ndarray) -> np.n
 
 
 def count_distinct(frames: np.ndarray, enough: int) -> int:
-    """Number of distinct frames, counted no further than ``enough``."""
+    """Number of distinct rows in ``frames (n, D)``, counted no further than ``enough``."""
     seen: set[bytes] = set()
     for frame in frames:
         seen.add(frame.tobytes())
@@ -212,7 +215,7 @@ def count_distinct(frames: np.ndarray, enough: int) -> int:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """faiss and torch on one thread: sums come out in one order."""
+    """Run faiss and torch on one thread, so that sums are taken in one order."""
     import faiss
 
     before = faiss.omp_get_max_threads(), torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""The frames that a codebook is fitted on."""
+"""The frames that a codebook is fitted on: drawn from the training split, read from memory-mapped shards."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from bowerbird.artifacts.shards import Shards
 from bowerbird.errors import BowerbirdError
 
 logger = logging.getLogger(__name__)
-_CHUNK = 8192  # frames read at a time
+
+FRAMES_AT_ONCE = 8192  # that are read
 
 
 def draw_sample(manifest: pd.DataFrame, shards: Shards, count: int, seed: int) -> pd.DataFrame:
-    """``count`` distinct frames (all, if there are fewer), uniform over the frames of the training split.
+    """``count`` distinct frames (all, if there are fewer), drawn uniformly from the frames of the training split.
 
-    Returns utt_id and frame, in order of utterance and frame. Depends neither on the number nor on the order of shards.
+    The table has utt_id and frame, in order of both; it depends neither on the number nor on the order of the shards.
+    Raises `BowerbirdError` where the training split has no frames.
     """
     training = set(manifest.loc[manifest["split"] == "train", "utt_id"])
     lengths = {utt: n for utt, n in sorted(shards.lengths().items()) if utt in training}
@@ -40,15 +42,18 @@ def draw_sample(manifest: pd.DataFrame, shards: Shards, count: int, seed: int) -
 
 
 def gather_frames(shards: Shards, sample: pd.DataFrame) -> np.ndarray:
-    """The sampled frames, float32 ``(n, dim)``, read from the memory-mapped shards in order of their place on disk."""
+    """The ``n`` frames of ``sample``, float32 ``(n, D)``, read in the order in which they lie on disk.
+
+    Raises `BowerbirdError` where a value is not finite.
+    """
     place = shards.index.set_index("utt_id").loc[sample["utt_id"], ["file", "start"]]
     files, rows = place["file"].to_numpy(), place["start"].to_numpy() + sample["frame"].to_numpy()
     frames = np.empty((len(sample), *shards.row_shape), dtype=np.float32)
     for number, array in enumerate(shards.arrays):
         mine = np.flatnonzero(files == number)
         mine = mine[np.argsort(rows[mine], kind="stable")]
-        for start in range(0, len(mine), _CHUNK):
-            part = mine[start : start + _CHUNK]
+        for start in range(0, len(mine), FRAMES_AT_ONCE):
+            part = mine[start : start + FRAMES_AT_ONCE]
             frames[part] = array[rows[part]]
     bad = np.flatnonzero(~np.isfinite(frames).all(axis=1))
     if len(bad):

@@ -1,7 +1,6 @@
-"""K-means codebooks over self-supervised features, and the units (codes) of every frame.
+"""`summarize-units`: how often each code is used, and by which speakers.
 
-The codebook is fitted on frames of the *training* speakers only, drawn from memory-mapped shards, so a corpus never
-has to fit in memory. Look-up by cosine with the un-normalized centroid returned is QR-VC's vector quantiser.
+Letters: ``S`` speakers, ``K`` codes.
 """
 
 from __future__ import annotations
@@ -20,47 +19,56 @@ from bowerbird.stages.codebook import VERSION
 
 
 def summarize_units(manifest: Path, codebook: Path, units: list[Path], output: Path) -> None:
-    """Summarize how the codes are used, and by whom.
+    """Summarize how the codes are used, and by which speakers.
 
-    Writes one row a code: frames, share, run_frames (mean length of a run of the code), speakers that use it,
-    speaker_entropy (bits) and top_speaker_share; the facts embedded in the table describe the codebook as a whole.
+    Writes one row per code: frames, share, run_frames (mean length of a run of the code), speakers that use it,
+    speaker_entropy (bits) and top_speaker_share. The facts embedded in the table describe the codebook as a whole.
     """
-    book, shards = Codebook.load(codebook), Shards(units)
-    identity = Identity(
-        "codebook.summary", VERSION, {}, input_digests({"manifest": [manifest], "codebook": [codebook], "units": units})
-    )
-    with RunRecord() as record:
-        speaker_of = read_table(manifest, ["utt_id", "speaker"]).set_index("utt_id")["speaker"]
-        speakers = sorted({speaker_of[utt] for utt in shards if utt in speaker_of.index})
-        row = {name: number for number, name in enumerate(speakers)}
-        counts = np.zeros((len(speakers), len(book.centroids)), dtype=np.int64)
-        runs = np.zeros(len(book.centroids), dtype=np.int64)
-        for utt in shards:
-            if utt not in speaker_of.index:
-                raise BowerbirdError(f"{manifest}: no utterance {utt!r}, which the units have; make the units again")
-            codes = np.asarray(shards[utt], dtype=np.int64)
-            counts[row[speaker_of[utt]]] += np.bincount(codes, minlength=len(book.centroids))
-            runs += np.bincount(codes[np.flatnonzero(np.diff(codes, prepend=-1))], minlength=len(book.centroids))
-        facts = usage_facts(counts)
-        record.extra["facts"] = facts
-        record.write(output, identity)
-        write_table(output, usage_table(counts, runs), identity, extra={"facts": facts})
+    num_codes, shards = len(Codebook.load(codebook).centroids), Shards(units)
+    inputs = input_digests({"manifest": [manifest], "codebook": [codebook], "units": units})
+    identity = Identity("codebook.summary", VERSION, {}, inputs)
+    record = RunRecord()
+    speaker_of = read_table(manifest, ["utt_id", "speaker"]).set_index("utt_id")["speaker"]
+    strange = next((utt_id for utt_id in shards if utt_id not in speaker_of.index), None)
+    if strange is not None:
+        raise BowerbirdError(f"{manifest}: no utterance {strange!r}, which the units have; make the units again")
+    counts, runs = count_codes(shards, speaker_of, num_codes)
+    facts = usage_facts(counts)
+    record.extra["facts"] = facts
+    record.write(output, identity)
+    write_table(output, usage_table(counts, runs), identity, extra={"facts": facts})
+
+
+def count_codes(units: Shards, speaker_of: pd.Series, num_codes: int) -> tuple[np.ndarray, np.ndarray]:
+    """How often each speaker uses each code, int64 ``(S, K)``, and the number of runs of each code, int64 ``(K,)``.
+
+    ``speaker_of`` has the speaker of every utterance; the rows are the speakers that have units, by name.
+    """
+    speakers = sorted({speaker_of[utt_id] for utt_id in units})
+    row_of = {name: row for row, name in enumerate(speakers)}
+    counts = np.zeros((len(speakers), num_codes), dtype=np.int64)
+    runs = np.zeros(num_codes, dtype=np.int64)
+    for utt_id in units:
+        codes = np.asarray(units[utt_id], dtype=np.int64)
+        counts[row_of[speaker_of[utt_id]]] += np.bincount(codes, minlength=num_codes)
+        runs += np.bincount(codes[np.flatnonzero(np.diff(codes, prepend=-1))], minlength=num_codes)
+    return counts, runs
 
 
 def perplexity(counts: np.ndarray) -> float:
-    """Number of equally used codes with the same entropy: ``2 ** H``."""
+    """Number of equally used codes that have the entropy H of ``counts (K,)``: ``2 ** H``."""
     return float(2 ** entropy_bits(np.asarray(counts)))
 
 
 def entropy_bits(counts: np.ndarray) -> np.ndarray:
-    """Entropy in bits of counts along the last axis; 0 where there are none."""
+    """Entropy in bits of counts ``(..., K)`` along the last axis, ``(...)``; 0 where all of them are 0."""
     total = counts.sum(axis=-1, keepdims=True)
     share = counts / np.maximum(total, 1)
     return -(share * np.log2(np.where(share > 0, share, 1))).sum(axis=-1)
 
 
 def usage_table(counts: np.ndarray, runs: np.ndarray) -> pd.DataFrame:
-    """One row a code from counts ``(speakers, K)`` and the number of runs of each code ``(K,)``."""
+    """One row per code, from ``counts (S, K)`` and the number of runs of each code ``(K,)``."""
     frames = counts.sum(axis=0)
     return pd.DataFrame(
         {
@@ -76,10 +84,10 @@ def usage_table(counts: np.ndarray, runs: np.ndarray) -> pd.DataFrame:
 
 
 def usage_facts(counts: np.ndarray) -> dict[str, float | int]:
-    """The codebook as a whole, from counts ``(speakers, K)``.
+    """Statistics of the codebook as a whole, from ``counts (S, K)``.
 
-    ``speaker_nmi`` is the mutual information of code and speaker over the smaller of their entropies: 0 where codes
-    say nothing about the speaker, 1 where one of the two determines the other.
+    ``speaker_nmi`` is the mutual information of code and speaker over the smaller of their entropies: 0 where they are
+    independent, 1 where one of the two determines the other.
     """
     by_code, by_speaker = counts.sum(axis=0), counts.sum(axis=1)
     code_bits, speaker_bits = float(entropy_bits(by_code)), float(entropy_bits(by_speaker))

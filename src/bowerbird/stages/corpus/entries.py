@@ -1,4 +1,4 @@
-"""What a corpus lists: the utterances that its files name, and those that were set aside."""
+"""What a corpus lists: the utterances that its files name, and those that are set aside."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Refusal:
-    """A file that was set aside."""
+    """A file that is set aside, with the reason."""
 
     utt_id: str
     path: str
@@ -20,7 +20,7 @@ class Refusal:
 class CorpusEntry:
     """One utterance as its corpus lists it.
 
-    ``path`` is relative to the corpus root, or absolute; it may end in a span (`bowerbird.corpus.checks.split_span`).
+    ``path`` is relative to the corpus root, or absolute; it may end in a span (`bowerbird.stages.corpus.spans`).
     """
 
     utt_id: str
@@ -33,4 +33,4 @@ class CorpusEntry:
     split: str = ""
 
 
-Listing = tuple[Path, list[CorpusEntry], list[Refusal]]
+Listing = tuple[Path, list[CorpusEntry], list[Refusal]]  # root folder, utterances, and what is set aside

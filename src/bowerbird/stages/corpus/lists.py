@@ -1,13 +1,13 @@
 """Lists of trials that others published, read and written.
 
-* ``freevc`` (FreeVC, QR-VC): a line a trial, ``title|source file|target file``; the target file is the reference.
+* ``freevc`` (FreeVC, QR-VC): one line per trial, ``title|source file|target file``; the target file is the reference.
 * ``linearvc``: CSV with ``src_speaker,tgt_speaker,x_path,y_path,label``; rows of label 0 are conversions, ``x_path`` is
-  ``source utterance/target speaker`` and ``y_path`` the real utterance that the judge compares with. References are the
-  target's other speech, as there.
-* ``seed-tts-eval``: a line a trial of ``meta.lst``, ``name|prompt text|prompt file|text|source file``. Lists of four
+  ``source utterance/target speaker`` and ``y_path`` the real utterance that conversions are compared with. References are
+  the target's other speech, as there.
+* ``seed-tts-eval``: one line per trial of ``meta.lst``, ``name|prompt text|prompt file|text|source file``. Lists of four
   fields are for synthesis from text and name no source.
-* ``versa``: a folder with Kaldi tables: ``source.scp`` and ``reference.scp`` (name and file), ``text``; written with
-  ``pred.scp`` where there are conversions, which is what VERSA's scorer takes as ``--pred``, and ``gt.scp``, its ``--gt``.
+* ``versa``: a folder of Kaldi tables: ``source.scp`` and ``reference.scp`` (name and file), ``text``; written with
+  ``pred.scp`` where there are conversions, which VERSA's scorer takes as ``--pred``, and ``gt.scp``, its ``--gt``.
 
 Files are found in the manifest by utterance id, path, or the end of the path without its suffix. What a list does not
 name (held-out utterance, third speaker) is drawn by the seed from the target's other speech.
@@ -17,29 +17,27 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from bowerbird.artifacts.files import write_text
-from bowerbird.artifacts.tables import TRIALS, read_table
+from bowerbird.artifacts.tables import read_table
 from bowerbird.config.sections.trials import TrialsConfig
 from bowerbird.errors import BowerbirdError
-from bowerbird.stages.corpus.draw_trials import _same_words, take_references
+from bowerbird.stages.corpus.trial_rows import Trial, UtteranceTable, have_same_words, trial_generator, trial_table
 
 FORMATS = ("freevc", "linearvc", "seed-tts-eval", "versa")
-
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
 class ListedTrial:
-    """A trial as a list names it: files or ids, "" and [] where it names none."""
+    """A trial as a list has it: names of files or ids, "" and [] where it has none."""
 
     name: str
     source: str
@@ -49,7 +47,7 @@ class ListedTrial:
 
 
 def read_list(path: Path, form: str) -> list[ListedTrial]:
-    """The trials of a published list, in its order."""
+    """The trials of a published list, in its order; an error where it cannot be read or is empty."""
     if form not in FORMATS:
         raise BowerbirdError(f"trials.file_format: {form!r}: no such format; known: {', '.join(FORMATS)}")
     try:
@@ -62,6 +60,7 @@ def read_list(path: Path, form: str) -> list[ListedTrial]:
 
 
 def _lines(path: Path) -> Iterable[tuple[int, str]]:
+    """(number, text) of the lines of a file that are not empty."""
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if line.strip():
             yield number, line.strip()
@@ -112,6 +111,7 @@ def _read_versa(path: Path) -> list[ListedTrial]:
 
 
 def _table(path: Path) -> Iterable[tuple[str, str]]:
+    """(name, rest of the line) of a Kaldi table."""
     for number, line in _lines(path):
         name, _, rest = line.partition(" ")
         if not rest.strip():
@@ -119,107 +119,105 @@ def _table(path: Path) -> Iterable[tuple[str, str]]:
         yield name, rest.strip()
 
 
-_READERS = {"freevc": _read_freevc, "linearvc": _read_linearvc, "seed-tts-eval": _read_seed, "versa": _read_versa}
+_READERS: Mapping[str, Callable[[Path], list[ListedTrial]]] = {
+    "freevc": _read_freevc,
+    "linearvc": _read_linearvc,
+    "seed-tts-eval": _read_seed,
+    "versa": _read_versa,
+}
 
 
 def read_trials(manifest: pd.DataFrame, options: TrialsConfig) -> pd.DataFrame:
-    """The trials of `trials.file` over all utterances of ``manifest``, in the order of their ids."""
+    """The trials of `trials.file` over all utterances of ``manifest``, in the order of their ids.
+
+    Raises `BowerbirdError` where the list names what the manifest does not have, or a trial twice.
+    """
     path = Path(options.file).expanduser()
-    rows = {row["utt_id"]: row for row in manifest.to_dict("records")}
-    find = _finder(rows)
-    own: dict[str, list[str]] = {}
-    for utt_id in sorted(rows, key=str.encode):
-        own.setdefault(rows[utt_id]["speaker"], []).append(utt_id)
-    trials = [_trial(entry, rows, own, find, options) for entry in read_list(path, options.file_format)]
-    names = [trial["trial_id"] for trial in trials]
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    utterances = UtteranceTable(manifest)
+    finder = UtteranceFinder(utterances)
+    trials = [_complete(entry, utterances, finder, options) for entry in read_list(path, options.file_format)]
+    counts = Counter(trial.trial_id for trial in trials)
+    twice = sorted(name for name, count in counts.items() if count > 1)
     if twice:
-        raise BowerbirdError(f"trials.file: {path}: the trial {twice[0]!r} is in it {names.count(twice[0])} times")
-    table = pd.DataFrame(trials)[TRIALS.names]
-    return table.sort_values("trial_id", key=lambda ids: ids.map(str.encode), ignore_index=True)
+        raise BowerbirdError(f"trials.file: {path}: the trial {twice[0]!r} is in it {counts[twice[0]]} times")
+    return trial_table(trials, utterances)
 
 
-def _finder(rows: Mapping[str, Mapping[str, Any]]) -> Any:
-    """A function from what a list calls an utterance to its id."""
-    known: dict[str, set[str]] = {}
-    for utt_id, row in rows.items():
-        parts = PurePosixPath(row["path"]).with_suffix("").parts
-        ends = {"/".join(parts[-count:]) for count in range(1, len(parts) + 1)}
-        for key in {utt_id, row["path"], *ends}:
-            known.setdefault(key, set()).add(utt_id)
+class UtteranceFinder:
+    """Finds utterances by what lists call them: the id, the path, or the end of the path without its suffix."""
 
-    def find(name: str) -> str:
-        parts = PurePosixPath(name.strip()).with_suffix("").parts if "/" in name or "." in name else (name.strip(),)
-        keys = [name.strip(), *("/".join(parts[start:]) for start in range(len(parts)))]
-        for key in keys:
-            found = known.get(key, set())
-            if len(found) == 1:
-                return next(iter(found))
+    def __init__(self, utterances: UtteranceTable) -> None:
+        self._known: dict[str, set[str]] = {}
+        for utt_id, row in utterances.rows.items():
+            parts = PurePosixPath(row["path"]).with_suffix("").parts
+            ends = {"/".join(parts[-count:]) for count in range(1, len(parts) + 1)}
+            for key in {utt_id, row["path"], *ends}:
+                self._known.setdefault(key, set()).add(utt_id)
+
+    def find(self, name: str) -> str:
+        """The id of the utterance that a list calls ``name``; an error where there is none, or where there are several."""
+        name = name.strip()
+        parts = PurePosixPath(name).with_suffix("").parts if "/" in name or "." in name else (name,)
+        for key in (name, *("/".join(parts[start:]) for start in range(len(parts)))):
+            found = self._known.get(key, set())
             if len(found) > 1:
                 raise BowerbirdError(f"trials.file: {name!r}: {len(found)} utterances of the manifest are called so")
+            if found:
+                return next(iter(found))
         raise BowerbirdError(f"trials.file: {name!r}: no such utterance in the manifest; is it another corpus?")
 
-    return find
 
-
-def _trial(
-    entry: ListedTrial, rows: dict, own: dict[str, list[str]], find: Any, options: TrialsConfig
-) -> dict[str, Any]:
-    source = rows[find(entry.source)]
-    references = [find(name) for name in entry.references]
-    heldout = find(entry.heldout) if entry.heldout else ""
-    named = entry.target_speaker or rows[(references or [heldout])[0]]["speaker"]
-    target = named if named in own else rows[(references or [heldout])[0]]["speaker"]
-    strange = [u for u in [*references, *([heldout] if heldout else [])] if rows[u]["speaker"] != target]
-    if strange:
-        raise BowerbirdError(f"trials.file: {strange[0]!r} is of {rows[strange[0]]['speaker']!r}, not of {target!r}")
-    name = entry.name or f"{source['utt_id']}--{target}"
+def _complete(entry: ListedTrial, utterances: UtteranceTable, finder: UtteranceFinder, options: TrialsConfig) -> Trial:
+    """The trial of one entry; what the list leaves open is drawn by the seed and the trial's name."""
+    source, references = finder.find(entry.source), [finder.find(name) for name in entry.references]
+    heldout = finder.find(entry.heldout) if entry.heldout else ""
+    target = _target_of(entry, utterances, [*references, *([heldout] if heldout else [])])
+    row = utterances.rows[source]
+    name = entry.name or f"{source}--{target}"
     if not _NAME.fullmatch(name):
         raise BowerbirdError(
             f"trials.file: {name!r}: a trial's name becomes a file; use letters, digits, '.', '-', '_'"
         )
-    rng = np.random.Generator(np.random.PCG64([options.seed, *name.encode()]))
-    order = [own[target][i] for i in rng.permutation(len(own[target]))]
-    free = [u for u in order if u not in (*references, heldout) and not _same_words(rows[u], source)]
+    generator = trial_generator(options.seed, name)
+    free = [
+        utt_id
+        for utt_id in utterances.shuffled(target, generator)
+        if utt_id not in (*references, heldout) and not have_same_words(utterances.rows[utt_id], row)
+    ]
     if not heldout:
         if not free:
-            raise BowerbirdError(
-                f"trials.file: {name}: {target!r} has no further utterance for the judge to compare with"
-            )
+            raise BowerbirdError(f"trials.file: {name}: {target!r} has no further utterance that can be held out")
         heldout, *free = free
     if not references:
-        references, _ = take_references(free, rows, options.reference_s)
+        references = utterances.take_references(free, options.reference_s)
         if not references:
-            raise BowerbirdError(f"trials.file: {name}: {target!r} has no further utterance to hear")
-    parallel = [u for u in own[target] if _same_words(rows[u], source) and u not in references]
-    third = sorted(set(own) - {source["speaker"], target}, key=str.encode)
-    if not third:
+            raise BowerbirdError(f"trials.file: {name}: {target!r} has no further utterance that can be a reference")
+    others = utterances.others_than(row["speaker"], target)
+    if not others:
         raise BowerbirdError(f"trials.file: {name}: the manifest has no third speaker for the lower anchor")
-    stranger = own[third[rng.integers(len(third))]]
-    return {
-        "trial_id": name,
-        "source_utt": source["utt_id"],
-        "source_speaker": source["speaker"],
-        "source_gender": source["gender"],
-        "target_speaker": target,
-        "target_gender": rows[heldout]["gender"],
-        "reference_utts": references,
-        "reference_s": round(sum(rows[u]["duration_s"] for u in references), 4),
-        "heldout_utt": heldout,
-        "parallel_utt": parallel[0] if parallel else "",
-        "random_speaker_utt": stranger[rng.integers(len(stranger))],
-        "text": source["text"],
-        "language": source["language"],
-        "condition": "listed",
-    }
+    return Trial(name, source, references, heldout, utterances.draw_from(others, generator), "listed")
+
+
+def _target_of(entry: ListedTrial, utterances: UtteranceTable, named: list[str]) -> str:
+    """The target speaker: the one that the list names, if the manifest has it, or the speaker of the ``named`` utterances."""
+    target = entry.target_speaker
+    if target not in utterances.of_speaker:
+        if not named:
+            raise BowerbirdError(f"trials.file: {target!r}: no such speaker in the manifest; is it another corpus?")
+        target = utterances.rows[named[0]]["speaker"]
+    strange = next((utt_id for utt_id in named if utterances.rows[utt_id]["speaker"] != target), None)
+    if strange is not None:
+        speaker = utterances.rows[strange]["speaker"]
+        raise BowerbirdError(f"trials.file: {strange!r} is of {speaker!r}, not of {target!r}")
+    return target
 
 
 def export_trials(
     trials: Path, manifest: Path, output: Path, list_format: str = "freevc", conversion: Path | None = None
 ) -> None:
-    """Write trials as a list that other tools read; of several references the first.
+    """Write trials as a list that other tools read; where a list has one reference only, it is the first.
 
-    ``output`` is a file, for versa a folder. ``conversion``: trials.parquet of an experiment, whose files VERSA scores.
+    ``output`` is a file, of format versa a folder. ``conversion`` is trials.parquet of an experiment, whose files VERSA scores.
     """
     paths = read_table(manifest, ["utt_id", "path"]).set_index("utt_id")["path"].to_dict()
     texts = read_table(manifest, ["utt_id", "text"]).set_index("utt_id")["text"].to_dict()
@@ -236,8 +234,8 @@ def export_trials(
         lines = ["src_speaker,tgt_speaker,x_path,y_path,label"]
         for t in rows:
             speakers = f"{t['source_speaker']},{t['target_speaker']}"
-            judged = PurePosixPath(paths[t["heldout_utt"]]).with_suffix("").as_posix()
-            lines.append(f"{speakers},{t['source_utt']}/{t['target_speaker']},{judged},0")
+            heldout = PurePosixPath(paths[t["heldout_utt"]]).with_suffix("").as_posix()
+            lines.append(f"{speakers},{t['source_utt']}/{t['target_speaker']},{heldout},0")
     elif list_format == "versa":
         _write_versa(rows, paths, output, conversion)
         return

@@ -1,4 +1,4 @@
-"""`list-corpus`: a corpus as a manifest."""
+"""`list-corpus`: a corpus as a manifest, and the table of what was refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from bowerbird.config.sections.corpus import CorpusConfig
 from bowerbird.config.sections.runtime import RuntimeConfig
 from bowerbird.errors import BowerbirdError
 from bowerbird.stages.corpus import VERSION
-from bowerbird.stages.corpus.checks import Refusal, inspect_all
+from bowerbird.stages.corpus.checks import inspect_all
+from bowerbird.stages.corpus.entries import Refusal
 from bowerbird.stages.corpus.readers import read_entries
 from bowerbird.stages.corpus.splits import assign_shards, assign_splits, find_leaks, keep_seen
 
@@ -23,9 +24,10 @@ logger = logging.getLogger(__name__)
 
 
 def list_corpus(manifest: Path, rejected: Path, options: CorpusConfig, runtime: RuntimeConfig) -> None:
-    """Read a corpus into a manifest (one row an utterance) and a table of what was refused, each with its reason.
+    """Read a corpus into a manifest (one row per utterance) and a table of what was refused, each with its reason.
 
-    Every file is decoded once to be checked. More than `max_rejected_fraction` refused stops the run with a hint.
+    Every file is decoded once to be checked. Raises `BowerbirdError` where more than `max_rejected_fraction` is refused, or
+    nothing is left.
     """
     record = RunRecord()
     listed, entries, refusals = read_entries(options)
@@ -33,12 +35,14 @@ def list_corpus(manifest: Path, rejected: Path, options: CorpusConfig, runtime: 
     logger.info("%s: %d utterances listed below %s", options.kind, len(entries), root)
     accepted, refused = inspect_all(entries, root, options, runtime.threads)
     refusals += refused
-    # the corpus is named by what was read of it, so that a copy of it in another place is the same corpus
+    # The corpus is identified by what was read of it, so that a copy in another place is the same corpus.
     content = {"corpus": stable_hash([[row.utt_id, row.path, row.sha256] for row in accepted])}
     identity = Identity("corpus", VERSION, options.model_dump(exclude={"trim_silence", "path", "audio_root"}), content)
-    table = pd.DataFrame([vars(r) for r in sorted(refusals, key=lambda r: (r.utt_id.encode(), r.path, r.reason))])
-    write_table(rejected, table if len(table) else _empty(REJECTED.names), identity, REJECTED)
-    _report_refusals(refusals, len(entries) + len(refusals) - len(refused), options, rejected)
+    ordered = sorted(refusals, key=lambda refusal: (refusal.utt_id.encode(), refusal.path, refusal.reason))
+    write_table(
+        rejected, pd.DataFrame([vars(refusal) for refusal in ordered], columns=REJECTED.names), identity, REJECTED
+    )
+    _check_refusals(refusals, len(entries) + len(refusals) - len(refused), options, rejected)
     if not accepted:
         raise BowerbirdError(f"corpus.path: {options.path}: no usable utterance; see {rejected}")
     frame = pd.DataFrame([vars(row) for row in accepted])
@@ -46,9 +50,9 @@ def list_corpus(manifest: Path, rejected: Path, options: CorpusConfig, runtime: 
     frame["split"] = keep_seen(frame, options)
     frame["shard"] = assign_shards(frame, options.num_shards)
     leaks = find_leaks(frame)
-    for what, count in leaks.items():
+    for name, count in leaks.items():
         if count:
-            logger.warning("leak: %d %s in more than one split", count, what)
+            logger.warning("leak: %d %s in more than one split", count, name)
     hours = (frame.groupby("split")["duration_s"].sum() / 3600).round(3)
     facts = {"leaks": leaks, "hours": hours.to_dict(), "rejected": len(refusals)}
     record.extra["root"] = str(root)
@@ -58,18 +62,14 @@ def list_corpus(manifest: Path, rejected: Path, options: CorpusConfig, runtime: 
         logger.info("%s: %d speakers, %d utterances, %.2f h", split, part["speaker"].nunique(), len(part), hours[split])
 
 
-def _empty(columns: list[str]) -> pd.DataFrame:
-    return pd.DataFrame({name: pd.Series(dtype="str") for name in columns})
-
-
-def _report_refusals(refusals: list[Refusal], total: int, options: CorpusConfig, table: Path) -> None:
-    """Log what was refused; stop where it is too much."""
-    counts = Counter(r.reason for r in refusals)
+def _check_refusals(refusals: list[Refusal], total: int, options: CorpusConfig, table: Path) -> None:
+    """Log how many were refused for each reason; raises `BowerbirdError` where they are too many."""
+    counts = Counter(refusal.reason for refusal in refusals)
     for reason, count in sorted(counts.items()):
         logger.warning("refused: %d of %d: %s", count, total, reason)
     if total and len(refusals) / total > options.max_rejected_fraction:
         listed = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
         raise BowerbirdError(
             f"corpus.max_rejected_fraction = {options.max_rejected_fraction}: {len(refusals)} of {total} files were refused "
-            f"({listed}); see {table}, mend the corpus or raise the limit"
+            f"({listed}); see {table}, repair the corpus or raise the limit"
         )

@@ -1,4 +1,4 @@
-"""Splits by speaker, shards by speaker, and a look for leaks between splits."""
+"""Splits by speaker, shards by speaker, and what is in more than one split."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from bowerbird.errors import BowerbirdError
 
 
 def assign_splits(table: pd.DataFrame, options: CorpusConfig) -> list[str]:
-    """The corpus's own split where it names one; otherwise whole speakers by the hash of seed and speaker.
+    """A split for each row of the manifest: the corpus's own, or whole speakers by the hash of seed and speaker.
 
-    Where a corpus names the split of some of a speaker's utterances only, the others follow the first named.
+    Where a corpus names the split of some of a speaker's utterances only, the others get the first one named.
     """
     if (table["split"] != "").all():
         return list(table["split"])
@@ -29,24 +29,28 @@ def assign_splits(table: pd.DataFrame, options: CorpusConfig) -> list[str]:
 
 
 def keep_seen(table: pd.DataFrame, options: CorpusConfig) -> list[str]:
-    """The splits, with `seen_utterances` of each training speaker moved to the split "seen", drawn by hash.
+    """The splits of the manifest's rows, with `seen_utterances` of each training speaker moved to "seen", drawn by hash.
 
-    A speaker needs twice as many for any to be moved: seen speakers must be trained on.
+    A speaker with fewer than twice as many keeps them all: seen speakers must be trained on.
     """
     split = dict(zip(table["utt_id"], table["split"], strict=True))
-    for _, own in table[table["split"] == "train"].groupby("speaker") if options.seen_utterances else []:
+    for _, own in table[table["split"] == "train"].groupby("speaker") if options.seen_utterances else ():
         ranked = sorted(own["utt_id"], key=lambda utt_id: _hash(options.split_seed, utt_id))
         if len(ranked) >= 2 * options.seen_utterances:
             split |= dict.fromkeys(ranked[: options.seen_utterances], "seen")
     return [split[utt_id] for utt_id in table["utt_id"]]
 
 
-def _hash(seed: int, speaker: str) -> str:
-    return hashlib.sha256(f"{seed}:{speaker}".encode()).hexdigest()
+def _hash(seed: int, name: str) -> str:
+    """A key to sort names by: an order that depends on seed and name alone."""
+    return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
 
 
 def assign_shards(table: pd.DataFrame, count: int) -> list[int]:
-    """A shard for each utterance: a speaker lies whole in one, longest speakers first to the emptiest shard."""
+    """A shard for each row of the manifest: whole speakers, those with most speech first, each to the emptiest shard.
+
+    Raises `BowerbirdError` where there are more shards than speakers.
+    """
     seconds = table.groupby("speaker")["duration_s"].sum()
     if count > len(seconds):
         raise BowerbirdError(
@@ -61,7 +65,7 @@ def assign_shards(table: pd.DataFrame, count: int) -> list[int]:
 
 
 def find_leaks(table: pd.DataFrame) -> dict[str, int]:
-    """How many speakers, sessions and sentences are in more than one split."""
+    """How many speakers, sessions and sentences of the manifest are in more than one split."""
     named = table.assign(
         own_session=table["speaker"] + "/" + table["session"], sentence=table["text"].str.lower().str.strip()
     )
@@ -71,4 +75,4 @@ def find_leaks(table: pd.DataFrame) -> dict[str, int]:
         "sentences": named[named["sentence"] != ""],
     }
     columns = {"speakers": "speaker", "sessions": "own_session", "sentences": "sentence"}
-    return {what: int((part.groupby(columns[what])["split"].nunique() > 1).sum()) for what, part in keys.items()}
+    return {name: int((part.groupby(columns[name])["split"].nunique() > 1).sum()) for name, part in keys.items()}

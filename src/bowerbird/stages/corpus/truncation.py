@@ -1,4 +1,4 @@
-"""Files cut short: what a header promises against what is there. libsndfile reads a cut WAV or MP3 without a word."""
+"""Files that were cut short: what a header promises beside what is there. libsndfile reads a cut WAV or MP3 without error."""
 
 from __future__ import annotations
 
@@ -9,19 +9,15 @@ from pathlib import Path
 import soundfile
 
 STREAMED = {0, 0x7FFFF000, 0xFFFFFFFF}  # data sizes of writers that could not go back (SoX: the second): no promise
-
-
 MP3_SLACK = 2 * 1152  # two frames: encoders do not agree on whether a count includes their own frame and the delay
-
-
 UNKNOWN = 2**36  # STREAMINFO counts samples in 36 bits; libsndfile gives more where it counts none
 
 
 def promised_samples(path: Path, found: int) -> int:
-    """Samples a channel that the header promises; ``found`` (what was decoded) where it promises nothing else.
+    """Samples per channel that the header promises; ``found`` (those decoded) where it promises nothing else.
 
     WAV (RIFF, RIFX, RF64): the size of the data chunk. FLAC: the count in STREAMINFO. MP3: the count of a Xing or Info
-    header, where there is one: without it, the length is what the size of the file says. Other formats promise nothing.
+    header, where there is one; without it the length follows from the size of the file. Other formats promise nothing.
     """
     with open(path, "rb") as handle:
         magic = handle.read(4)
@@ -37,11 +33,11 @@ def promised_samples(path: Path, found: int) -> int:
 
 
 def _promised_wav(path: Path, found: int) -> int:
-    """Samples the data chunk of a RIFF file should hold; chunks before it are walked over."""
+    """Samples per channel that the data chunk of a RIFF file should hold; chunks before it are skipped."""
     size_of_file = path.stat().st_size
     with open(path, "rb") as handle:
         order = ">" if handle.read(12)[:4] == b"RIFX" else "<"
-        block, one_each, long_size = 1, False, 0
+        block, is_plain, long_size = 1, False, 0
         while len(header := handle.read(8)) == 8:
             name, size = header[:4], struct.unpack(f"{order}I", header[4:])[0]
             start = handle.tell()
@@ -49,13 +45,13 @@ def _promised_wav(path: Path, found: int) -> int:
                 long_size = struct.unpack("<8xQ", handle.read(16).ljust(16, b"\0"))[0]
             elif name == b"fmt ":
                 _, channels, _, _, block, bits = struct.unpack(f"{order}HHIIHH", handle.read(16).ljust(16, b"\0"))
-                one_each = 0 < block == channels * bits // 8  # ADPCM and the like have many samples a block
+                is_plain = 0 < block == channels * bits // 8  # ADPCM and the like have many samples per block
             elif name == b"data":
                 there = size_of_file - start
                 size = (long_size or size) if size == 0xFFFFFFFF else size
                 if size in STREAMED or size <= there:
                     return found
-                return size // block if one_each else found * size // max(there, 1)
+                return size // block if is_plain else found * size // max(there, 1)
             handle.seek(start + size + size % 2)
     return found
 
@@ -73,9 +69,9 @@ def _counts_frames(path: Path) -> bool:
 
 
 def cut_flac(path: Path) -> tuple[int, int] | None:
-    """Of a FLAC that does not decode: samples promised and decoded, if its end is missing; None if it is damaged otherwise.
+    """Samples promised and decoded of a FLAC whose end is missing; None where it is damaged otherwise.
 
-    libFLAC finds the last sample of a file that is damaged further up, and none of one that was cut.
+    libFLAC finds the last sample of a file that is damaged before it, and none of a file that was cut.
     """
     promised = found = 0
     try:

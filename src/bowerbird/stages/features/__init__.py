@@ -1,4 +1,4 @@
-"""Stage *features*: one layer of a self-supervised encoder, 50 frames a second, float16 on disk."""
+"""Stage *features*: an encoder over the audio shards, float16 on disk; 50 frames per second, or one row per utterance."""
 
 from __future__ import annotations
 

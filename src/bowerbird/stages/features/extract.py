@@ -1,4 +1,7 @@
-"""Stage *features*: one layer of a self-supervised encoder, 50 frames a second, float16 on disk."""
+"""`extract-features`: an encoder over one audio shard, part by part.
+
+Letters: ``T`` frames, ``D`` feature dimension.
+"""
 
 from __future__ import annotations
 
@@ -17,32 +20,34 @@ from tqdm import tqdm
 
 from bowerbird.artifacts import cache
 from bowerbird.artifacts.files import atomic_path
-from bowerbird.artifacts.identity import Identity, RunRecord, inputs_digest
+from bowerbird.artifacts.identity import Identity, RunRecord, input_digests
 from bowerbird.artifacts.shards import Shards, ShardWriter
 from bowerbird.audio import SAMPLE_RATE, int16_to_float
 from bowerbird.config.sections.features import FeaturesConfig
 from bowerbird.config.sections.runtime import RuntimeConfig
-from bowerbird.encoders.extractors import FeatureExtractor, VoicePrintExtractor, open_extractor
+from bowerbird.encoders.extractors import FeatureExtractor, SpeakerEmbeddingExtractor, open_extractor
 from bowerbird.nn.device import pick_device
 from bowerbird.stages.features import VERSION
 
 logger = logging.getLogger(__name__)
 
 
-CHUNK_S = 300.0  # audio between two records of progress, seconds: what a kill can cost
+PART_S = 300.0  # speech in one part, seconds: at most so much is extracted again after a kill
+Extractor = FeatureExtractor | SpeakerEmbeddingExtractor
 
 
 def extract_features(audio: Path, output: Path, options: FeaturesConfig, runtime: RuntimeConfig) -> None:
-    """Features of one audio shard: a float16 array (frames, dim) and an index with utt_id, start, frames, num_samples.
+    """Extract the features of one audio shard.
 
-    A job that is killed goes on where it stopped: finished parts lie in a hidden folder beside the output until the
-    shard is whole. On the CPU utterances go through one by one (batches bring nothing there), so the bytes depend on
-    nothing but the parameters; on a GPU they are batched by length and agree with that within a tolerance.
+    Writes a float16 array ``(T, D)`` and an index with utt_id, start, frames and num_samples. A job that was killed resumes:
+    finished parts lie in a hidden folder beside the output until the shard is whole. On the CPU utterances are encoded one by
+    one (batches bring nothing there), so the bytes depend on nothing but the parameters; on a GPU they are batched by length
+    and agree with those within a tolerance.
     """
     device = pick_device(runtime.device)
     extractor = open_extractor(options, device, key=f"features.{output.parent.name}", batch_s=runtime.batch_s)
     shards = Shards([audio], length="num_samples")
-    identity = Identity("features", VERSION, extractor.identity_params(), {"audio": inputs_digest([audio])})
+    identity = Identity("features", VERSION, extractor.identity_params(), input_digests({"audio": [audio]}))
     parts = output.parent / f".partial-{output.stem}-{identity.hash}"
     record = RunRecord(device=str(device), dtype=options.precision)
     outputs = [output, output.with_suffix(".parquet")]
@@ -60,37 +65,40 @@ def extract_features(audio: Path, output: Path, options: FeaturesConfig, runtime
         }
         writer.close(identity, record, extra={"dim": extractor.dim, "encoder": extractor.describe()})
     cache.keep(identity, outputs)
-    for folder in output.parent.glob(f".partial-{output.stem}-*"):  # also those of parameters that were given up
+    for folder in output.parent.glob(f".partial-{output.stem}-*"):  # those of parameters that were given up too
         shutil.rmtree(folder, ignore_errors=True)
     logger.info("%s: %d utterances, %.0f s of speech", output, len(shards), audio_s)
 
 
 def features_by_parts(
-    extractor: FeatureExtractor | VoicePrintExtractor, shards: Shards, folder: Path, runtime: RuntimeConfig
+    extractor: Extractor, shards: Shards, folder: Path, runtime: RuntimeConfig
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """(utterance, features) in the shard's order: read back where it was done before, computed and kept where not."""
-    chunks = list(split_into_chunks(shards))
+    """(utterance, features ``(T, D)``) in the shard's order.
+
+    Parts that lie in ``folder`` from a run before are read; the others are extracted and kept there.
+    """
+    parts = list(split_into_parts(shards))
     with tqdm(total=len(shards), unit="utt", disable=not sys.stderr.isatty(), desc="features") as bar:
-        for number, names in enumerate(chunks):
+        for number, names in enumerate(parts):
             path = folder / f"part-{number:05d}.npz"
             features = read_part(path, names, extractor.dim)
             if features is None:
-                features = compute(extractor, shards, names, runtime.threads)
+                features = extract_part(extractor, shards, names, runtime.threads)
                 write_part(path, names, features)
             bar.update(len(names))
             if number % 10 == 9:
-                logger.info("features: part %d of %d", number + 1, len(chunks))
+                logger.info("features: part %d of %d", number + 1, len(parts))
             yield from zip(names, features, strict=True)
 
 
 def write_part(path: Path, names: list[str], features: list[np.ndarray]) -> None:
-    """Keep the features of some utterances until the shard is whole."""
+    """Keep the features ``(T, D)`` of some utterances until the shard is whole."""
     with atomic_path(path) as temporary:
         np.savez(temporary, names=np.array(names), frames=[len(f) for f in features], features=np.concatenate(features))
 
 
 def read_part(path: Path, names: list[str], dim: int) -> list[np.ndarray] | None:
-    """A finished part from disk; None if it is not there, not whole, or not of these utterances."""
+    """Features ``(T, D)`` of each utterance of a part; None if it is not there, not whole, or not of these utterances."""
     if not path.exists():
         return None
     with (
@@ -100,31 +108,29 @@ def read_part(path: Path, names: list[str], dim: int) -> list[np.ndarray] | None
         features, frames = part["features"], part["frames"]
         if list(part["names"]) == names and features.shape == (frames.sum(), dim) and features.dtype == np.float16:
             return np.split(features, np.cumsum(frames)[:-1])
-    logger.warning("%s: damaged; made again", path)
+    logger.warning("%s: damaged; extracted again", path)
     return None
 
 
-def split_into_chunks(shards: Shards) -> Iterator[list[str]]:
-    """Utterance ids in order, about `CHUNK_S` seconds a chunk."""
-    chunk: list[str] = []
+def split_into_parts(shards: Shards) -> Iterator[list[str]]:
+    """Ids of the utterances of each part, in order: `PART_S` seconds of speech, and the rest of its last utterance."""
+    part: list[str] = []
     seconds = 0.0
     for utt_id, samples in shards.lengths().items():
-        chunk.append(utt_id)
+        part.append(utt_id)
         seconds += samples / SAMPLE_RATE
-        if seconds >= CHUNK_S:
-            yield chunk
-            chunk, seconds = [], 0.0
-    if chunk:
-        yield chunk
+        if seconds >= PART_S:
+            yield part
+            part, seconds = [], 0.0
+    if part:
+        yield part
 
 
-def compute(
-    extractor: FeatureExtractor | VoicePrintExtractor, shards: Shards, names: list[str], threads: int
-) -> list[np.ndarray]:
-    """Features of some utterances, in their order.
+def extract_part(extractor: Extractor, shards: Shards, names: list[str], threads: int) -> list[np.ndarray]:
+    """Features ``(T, D)`` float16 of some utterances, in their order.
 
-    On the CPU `threads` utterances are under way at a time, each on one thread: with more, sums would be taken in
-    another order, and the bytes would depend on the number of threads.
+    On the CPU ``threads`` utterances are encoded at a time, each on one thread: with more, sums would be taken in another
+    order, and the bytes would depend on the number of threads.
     """
 
     def extract(group: list[str]) -> list[np.ndarray]:
