@@ -10,7 +10,7 @@ OVERRIDE := $(if $(DATA),--config 'corpus={path: "$(DATA)"}',)
 UV := 0.13.8
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slurm check plan run nano audit clean lock
+.PHONY: help setup demo test test-fast test-slurm check format plan run nano audit clean lock
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -22,9 +22,10 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not here; set PYTHON=/path/to/python (3.11 or newer)"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check "uv==$(UV)" \
-	  && VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --no-deps --require-hashes -r requirements.lock \
+	  && VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --compile-bytecode --no-deps --require-hashes -r requirements.lock \
 	  || $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m compileall -q src/bowerbird
 	@touch $@
 
 demo: setup ## the whole chain on the shipped corpus, offline, then where to look
@@ -47,14 +48,22 @@ test: setup ## everything CI runs: style, types, and all tests
 	@$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest --ignore tests/slurm
 
+test-fast: setup ## the inner loop: contracts, units and known issues, under a minute
+	$(BIN)/python -m pytest -m "not slow" tests/contract tests/unit tests/known_issues
+
 test-slurm: setup ## a study on a real Slurm on this machine, with faults (installs it where that is possible)
 	@tests/slurm/cluster install
 	$(BIN)/python -m pytest tests/slurm
 
 check: setup ## style and types, seconds
+	$(BIN)/ruff format --check --quiet src tests benchmarks workflow || { echo "not formatted: make format"; exit 1; }
 	$(BIN)/ruff check src tests benchmarks workflow
-	$(BIN)/snakefmt --check --compact-diff Snakefile rules
+	$(BIN)/snakefmt --check --compact-diff Snakefile rules workflow/nano/Snakefile
 	$(BIN)/mypy
+
+format: setup ## format everything
+	$(BIN)/ruff format src tests benchmarks workflow
+	$(BIN)/snakefmt Snakefile rules workflow/nano/Snakefile
 
 lock: setup ## make requirements.lock again from pyproject.toml
 	workflow/lock

@@ -45,19 +45,19 @@ rule features:
 
 rule codebook:
     input:
-        [PATHS.codebook(name).with_name("summary.parquet") for name in STUDY.codebook],
+        [PATHS.codebook_table(name, "summary") for name in STUDY.codebook],
 
 
 rule pairs:
     input:
-        [PATHS.pairs(name, 0).with_name("quality.parquet") for name in STUDY.pairs],
+        [PATHS.pairs_quality(name) for name in STUDY.pairs],
 
 
 rule training:
     input:
         [
             PATHS.model(name, stage) / "model.safetensors"
-            for name, stage in trained_stages()
+            for name, stage in GRAPH.trained_stages()
         ],
 
 
@@ -68,4 +68,4 @@ rule conversion:
 
 rule evaluation:
     input:
-        PATHS.summary,
+        PATHS.evaluation_table("summary"),

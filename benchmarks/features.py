@@ -1,13 +1,15 @@
-"""Feature extraction side by side: one by one, batched, several utterances under way at once, and transformers' own way.
+"""How fast is feature extraction: one by one, batched, several utterances at once, and as `transformers` does it?
 
     python benchmarks/features.py --layer 3
     python benchmarks/features.py --encoder microsoft/wavlm-large --layer 6 --device cuda --utterances 200
 
-Prints seconds of speech a second, the ratio to one by one, and the largest difference of any value from one by one
+Prints seconds of speech per second, the ratio to one by one, and the largest difference of any value from one by one
 (after rounding to float16 as on disk, whose step is 2.0e-03 for values of 2 to 4 and 3.9e-03 for those of 4 to 8).
 `transformers, padded` pads a batch with zeros, gives the model an attention mask, runs all layers and takes
 `hidden_states[layer]`: with a front end of group normalization (base models) its features depend on the batch. Such a
 model is made where `--shape base` is given; its weights are random, which changes no time.
+
+Letters: ``T`` frames, ``D`` feature dimension, ``N`` samples.
 """
 
 from __future__ import annotations
@@ -26,10 +28,12 @@ from bowerbird.audio import SAMPLE_RATE
 from bowerbird.config.sections.features import FeaturesConfig
 from bowerbird.encoders.extractors import FeatureExtractor
 
-Features = list[np.ndarray]
+Features = list[np.ndarray]  # (T, D) float16 of each wave
+Extraction = Callable[[Sequence[Tensor]], Features]  # of waves (N,)
 
 
 def main() -> None:
+    """Extract with every method, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", default="bundled:nano-encoder")
     parser.add_argument("--shape", choices=["base", "large"], help="a small random model of this shape instead")
@@ -41,17 +45,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="the fastest counts")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rng = np.random.default_rng(0)
-    waves = [
-        torch.from_numpy(0.1 * rng.standard_normal(int(SAMPLE_RATE * s)).astype(np.float32))
-        for s in rng.uniform(1, 8, options.utterances)
-    ]
+    waves = noise_waves(options.utterances)
     speech_s = sum(map(len, waves)) / SAMPLE_RATE
     with tempfile.TemporaryDirectory() as folder:
         encoder = make_model(options.shape, folder) if options.shape else options.encoder
         extractor = FeatureExtractor(FeaturesConfig(encoder=encoder, layer=options.layer), options.device)
         print(f"{options.shape or encoder}, layer {options.layer}, {options.device}: {speech_s:.0f} s of speech")
-        results = {name: fastest(run, waves, options.repeats) for name, run in methods(extractor, options, encoder)}
+        results = {name: fastest(run, waves, options.repeats) for name, run in methods(extractor, options)}
     reference, reference_s = results["one by one"]
     print(f"{'method':<24}{'speech s / s':>13}{'ratio':>8}{'difference':>12}")
     for name, (features, seconds) in results.items():
@@ -59,12 +59,19 @@ def main() -> None:
         print(f"{name:<24}{speech_s / seconds:>13.1f}{reference_s / seconds:>8.2f}{far:>12.1e}")
 
 
-def methods(
-    extractor: FeatureExtractor, options: argparse.Namespace, encoder: str
-) -> list[tuple[str, Callable[[Sequence[Tensor]], Features]]]:
-    """(name, waves -> features) of every way."""
+def noise_waves(count: int) -> list[Tensor]:
+    """Noise of 1 to 8 s, ``(N,)`` each."""
+    rng = np.random.default_rng(0)
+    return [
+        torch.from_numpy(0.1 * rng.standard_normal(int(SAMPLE_RATE * seconds)).astype(np.float32))
+        for seconds in rng.uniform(1, 8, count)
+    ]
 
-    def with_batches(batch_s: float) -> Callable[[Sequence[Tensor]], Features]:
+
+def methods(extractor: FeatureExtractor, options: argparse.Namespace) -> list[tuple[str, Extraction]]:
+    """Every method by name."""
+
+    def with_batches(batch_s: float) -> Extraction:
         def run(waves: Sequence[Tensor]) -> Features:
             extractor.batch_s = batch_s
             return extractor.extract_batch(waves)
@@ -79,11 +86,11 @@ def methods(
     found = [("one by one", with_batches(0.0)), (f"batched, {options.batch_s:.0f} s", with_batches(options.batch_s))]
     if options.device == "cpu":
         found.append((f"{options.threads} threads, one by one", threaded))
-    return [*found, ("transformers, padded", by_transformers(extractor, options, encoder))]
+    return [*found, ("transformers, padded", by_transformers(extractor, options))]
 
 
-def by_transformers(extractor: FeatureExtractor, options: argparse.Namespace, encoder: str):
-    """What is often written: `AutoModel`, zeros up to the longest, `hidden_states[layer]`."""
+def by_transformers(extractor: FeatureExtractor, options: argparse.Namespace) -> Extraction:
+    """The usual way: `AutoModel`, zeros up to the longest, `hidden_states[layer]`."""
     from transformers import AutoModel
 
     model = AutoModel.from_pretrained(extractor.checkpoint.folder, dtype=torch.float32).eval().to(options.device)
@@ -105,7 +112,7 @@ def by_transformers(extractor: FeatureExtractor, options: argparse.Namespace, en
 
 
 def make_model(shape: str, folder: str) -> str:
-    """A random WavLM of base (group normalization) or large (layer normalization) shape, a third of the width."""
+    """The folder of a random WavLM of base (group normalization) or large (layer normalization) shape, a third of the width."""
     from transformers import WavLMConfig, WavLMModel
 
     large = shape == "large"
@@ -124,10 +131,8 @@ def make_model(shape: str, folder: str) -> str:
     return folder
 
 
-def fastest(
-    run: Callable[[Sequence[Tensor]], Features], waves: Sequence[Tensor], repeats: int
-) -> tuple[Features, float]:
-    """Result and seconds of the fastest of some runs, after one to warm up."""
+def fastest(run: Extraction, waves: Sequence[Tensor], repeats: int) -> tuple[Features, float]:
+    """Features and seconds of the fastest of some runs, after one to warm up."""
     run(waves[:2])
     best = float("inf")
     for _ in range(repeats):

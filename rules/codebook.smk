@@ -4,86 +4,111 @@
 
 rule fit_codebook:
     input:
-        manifest=str(PATHS.manifest),
-        features=lambda w: PATHS.all_shards(
-            "features", STUDY.codebook[w.codebook].features
-        ),
+        manifest=PATHS.manifest,
+        features=lambda w: GRAPH.fit_codebook(w.codebook).inputs["features"],
     output:
-        codebook=f"{ROOT}/codebook/{{codebook}}/centroids.safetensors",
-        sample=f"{ROOT}/codebook/{{codebook}}/sample.parquet",
+        codebook=PATHS.codebook("{codebook}"),
+        sample=PATHS.codebook_table("{codebook}", "sample"),
     log:
-        f"{ROOT}/logs/codebook/{{codebook}}-fit.log",
+        PATHS.log("codebook", "{codebook}-fit"),
     benchmark:
-        f"{ROOT}/benchmarks/codebook/{{codebook}}-fit.tsv"
+        PATHS.benchmark("codebook", "{codebook}-fit")
     threads: STUDY.runtime.threads
     resources:
         gpu_slots=GPU_SLOTS,
     params:
-        options=lambda w: flags(
-            STUDY.codebook[w.codebook], exclude=["features", "assignment"]
-        ),
+        options=lambda w: GRAPH.fit_codebook(w.codebook).options,
         version=stage_version("codebook"),
+    message:
+        "codebook {wildcards.codebook}: K-means over a sample of training frames"
     shell:
-        "bowerbird fit-codebook --manifest {input.manifest} --features {input.features} --output {output.codebook}"
-        " {params.options} {RUNTIME} 2> >(tee {log} >&2)"
+        "bowerbird fit-codebook"
+        " --manifest {input.manifest}"
+        " --features {input.features}"
+        " --output {output.codebook}"
+        " {params.options}"
+        " {RUNTIME}"
+        " 2> >(tee {log} >&2)"
 
 
 rule assign_units:
     input:
-        codebook=rules.fit_codebook.output.codebook,
-        features=lambda w: PATHS.features(STUDY.codebook[w.codebook].features, w.shard),
+        codebook=PATHS.codebook("{codebook}"),
+        features=lambda w: GRAPH.assign_units(w.codebook, w.shard).inputs["features"],
     output:
-        units=f"{ROOT}/codebook/{{codebook}}/units/shard-{{shard}}.npy",
-        index=f"{ROOT}/codebook/{{codebook}}/units/shard-{{shard}}.parquet",
+        units=PATHS.units("{codebook}", "{shard}"),
+        index=PATHS.index(PATHS.units("{codebook}", "{shard}")),
     log:
-        f"{ROOT}/logs/codebook/{{codebook}}-assign-{{shard}}.log",
+        PATHS.log("codebook", "{codebook}-assign-{shard}"),
+    benchmark:
+        PATHS.benchmark("codebook", "{codebook}-assign-{shard}")
     threads: STUDY.runtime.threads
     params:
-        assignment=lambda w: STUDY.codebook[w.codebook].assignment,
+        options=lambda w: GRAPH.assign_units(w.codebook, w.shard).options,
         version=stage_version("codebook"),
+    message:
+        "codebook {wildcards.codebook}: the code of every frame of shard {wildcards.shard}"
     shell:
-        "bowerbird assign-units --codebook {input.codebook} --features {input.features} --output {output.units}"
-        " --assignment {params.assignment} {RUNTIME} 2> >(tee {log} >&2)"
+        "bowerbird assign-units"
+        " --codebook {input.codebook}"
+        " --features {input.features}"
+        " --output {output.units}"
+        " {params.options}"
+        " {RUNTIME}"
+        " 2> >(tee {log} >&2)"
 
 
 rule summarize_units:
     input:
-        manifest=str(PATHS.manifest),
-        codebook=rules.fit_codebook.output.codebook,
-        units=lambda w: PATHS.all_shards("units", w.codebook),
+        manifest=PATHS.manifest,
+        codebook=PATHS.codebook("{codebook}"),
+        units=lambda w: GRAPH.summarize_units(w.codebook).inputs["units"],
     output:
-        f"{ROOT}/codebook/{{codebook}}/summary.parquet",
+        summary=PATHS.codebook_table("{codebook}", "summary"),
     log:
-        f"{ROOT}/logs/codebook/{{codebook}}-summary.log",
+        PATHS.log("codebook", "{codebook}-summary"),
+    benchmark:
+        PATHS.benchmark("codebook", "{codebook}-summary")
     params:
         version=stage_version("codebook"),
+    message:
+        "codebook {wildcards.codebook}: how often each code is used, by which speakers"
     shell:
-        "bowerbird summarize-units --manifest {input.manifest} --codebook {input.codebook} --units {input.units}"
-        " --output {output} 2> >(tee {log} >&2)"
+        "bowerbird summarize-units"
+        " --manifest {input.manifest}"
+        " --codebook {input.codebook}"
+        " --units {input.units}"
+        " --output {output.summary}"
+        " 2> >(tee {log} >&2)"
 
 
 rule probe_residual:
     input:
-        manifest=str(PATHS.manifest),
-        codebook=rules.fit_codebook.output.codebook,
-        features=lambda w: PATHS.all_shards(
-            "features", STUDY.codebook[w.codebook].features
-        ),
+        manifest=PATHS.manifest,
+        codebook=PATHS.codebook("{codebook}"),
+        features=lambda w: GRAPH.probe_residual(w.codebook).inputs["features"],
         audio=PATHS.all_shards("audio"),
-        model=lambda w: bottleneck_model(w.codebook),
+        model=lambda w: GRAPH.probe_residual(w.codebook).inputs["model"],
     output:
-        probes=f"{ROOT}/codebook/{{codebook}}/residual.parquet",
-        places=f"{ROOT}/codebook/{{codebook}}/pca.parquet",
+        probes=PATHS.codebook_table("{codebook}", "residual"),
+        places=PATHS.codebook_table("{codebook}", "pca"),
     log:
-        f"{ROOT}/logs/codebook/{{codebook}}-residual.log",
+        PATHS.log("codebook", "{codebook}-residual"),
+    benchmark:
+        PATHS.benchmark("codebook", "{codebook}-residual")
     threads: STUDY.runtime.threads
     params:
-        assignment=lambda w: STUDY.codebook[w.codebook].assignment,
-        model=lambda w, input: (
-            f"--model {Path(input.model[0]).parent}" if input.model else ""
-        ),
+        options=lambda w: GRAPH.probe_residual(w.codebook).options,
         version=stage_version("codebook"),
+    message:
+        "codebook {wildcards.codebook}: what the quantization residual tells of speaker and phone"
     shell:
-        "bowerbird probe-residual --manifest {input.manifest} --codebook {input.codebook} --features {input.features}"
-        " --audio {input.audio} --output {output.probes} --assignment {params.assignment} {params.model} {RUNTIME}"
+        "bowerbird probe-residual"
+        " --manifest {input.manifest}"
+        " --codebook {input.codebook}"
+        " --features {input.features}"
+        " --audio {input.audio}"
+        " --output {output.probes}"
+        " {params.options}"
+        " {RUNTIME}"
         " 2> >(tee {log} >&2)"

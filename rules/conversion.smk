@@ -1,36 +1,29 @@
-# READS   corpus/trials.parquet, corpus/audio, and what the system names in `converts_with`
-# WRITES  conversion/<experiment>/trials.parquet and one FLAC a trial beside it
+# READS   corpus/trials.parquet, corpus/audio, and what the experiment converts with (config/systems/)
+# WRITES  conversion/<experiment>/trials.parquet and one FLAC per trial beside it
 
 
 rule convert_trials:
     input:
-        unpack(
-            lambda w: artifact_inputs(
-                w.experiment, ("audio", *STUDY.experiments[w.experiment].converts_with)
-            )
-        ),
-        unpack(
-            lambda w: {
-                s: model_file(w.experiment, s)
-                for s in STUDY.experiments[w.experiment].stages
-            }
-        ),
-        manifest=str(PATHS.manifest),
-        trials=str(PATHS.trials),
+        unpack(lambda w: GRAPH.convert_trials(w.experiment).input_files),
     output:
-        f"{ROOT}/conversion/{{experiment}}/trials.parquet",
+        table=PATHS.conversion("{experiment}"),
     log:
-        f"{ROOT}/logs/conversion/{{experiment}}.log",
+        PATHS.log("conversion", "{experiment}"),
     benchmark:
-        f"{ROOT}/benchmarks/conversion/{{experiment}}.tsv"
+        PATHS.benchmark("conversion", "{experiment}")
     threads: STUDY.runtime.threads
     resources:
         gpu_slots=GPU_SLOTS,
     params:
-        experiment=lambda w: conversion_params(STUDY.experiments[w.experiment]),
-        files=artifact_flags,
-        options=flags(STUDY.conversion),
+        options=lambda w: GRAPH.convert_trials(w.experiment).options,
+        inputs=lambda w: GRAPH.convert_trials(w.experiment).input_options,
         version=stage_version("conversion"),
+    message:
+        "conversion {wildcards.experiment}: every trial"
     shell:
-        "bowerbird convert-trials --manifest {input.manifest} --trials {input.trials} {params.files} --output {output}"
-        " --experiment {params.experiment:q} {params.options} {RUNTIME} 2> >(tee {log} >&2)"
+        "bowerbird convert-trials"
+        " {params.inputs}"
+        " --output {output.table}"
+        " {params.options}"
+        " {RUNTIME}"
+        " 2> >(tee {log} >&2)"

@@ -4,52 +4,73 @@
 
 rule list_corpus:
     input:
-        corpus_files(),
+        listing=GRAPH.list_corpus().inputs["listing"],
     output:
-        manifest=str(PATHS.manifest),
-        rejected=str(PATHS.rejected),
+        manifest=PATHS.manifest,
+        rejected=PATHS.rejected,
     log:
-        f"{ROOT}/logs/corpus/list_corpus.log",
+        PATHS.log("corpus", "list_corpus"),
     benchmark:
-        f"{ROOT}/benchmarks/corpus/list_corpus.tsv"
+        PATHS.benchmark("corpus", "list_corpus")
     threads: STUDY.runtime.threads
     params:
-        options=flags(STUDY.corpus, exclude=["trim_silence"]),
+        options=GRAPH.list_corpus().options,
         version=stage_version("corpus"),
+    message:
+        "corpus: the manifest of {STUDY.corpus.path}"
     shell:
-        "bowerbird list-corpus --manifest {output.manifest} --rejected {output.rejected} {params.options} {RUNTIME}"
+        "bowerbird list-corpus"
+        " --manifest {output.manifest}"
+        " --rejected {output.rejected}"
+        " {params.options}"
+        " {RUNTIME}"
         " 2> >(tee {log} >&2)"
 
 
 rule store_audio:
     input:
-        manifest=str(PATHS.manifest),
+        manifest=PATHS.manifest,
     output:
-        audio=f"{ROOT}/corpus/audio/shard-{{shard}}.npy",
-        index=f"{ROOT}/corpus/audio/shard-{{shard}}.parquet",
+        audio=PATHS.audio("{shard}"),
+        index=PATHS.index(PATHS.audio("{shard}")),
     log:
-        f"{ROOT}/logs/corpus/store_audio-{{shard}}.log",
+        PATHS.log("corpus", "store_audio-{shard}"),
     benchmark:
-        f"{ROOT}/benchmarks/corpus/store_audio-{{shard}}.tsv"
+        PATHS.benchmark("corpus", "store_audio-{shard}")
     threads: STUDY.runtime.threads
     params:
-        options=flags(STUDY.corpus, only=["trim_silence"]),
+        options=lambda w: GRAPH.store_audio(w.shard).options,
         version=stage_version("corpus"),
+    message:
+        "corpus: audio of shard {wildcards.shard} at 16 kHz"
     shell:
-        "bowerbird store-audio --manifest {input.manifest} --output {output.audio} --shard {wildcards.shard}"
-        " {params.options} {RUNTIME} 2> >(tee {log} >&2)"
+        "bowerbird store-audio"
+        " --manifest {input.manifest}"
+        " --shard {wildcards.shard}"
+        " --output {output.audio}"
+        " {params.options}"
+        " {RUNTIME}"
+        " 2> >(tee {log} >&2)"
 
 
 rule list_trials:
     input:
-        [STUDY.trials.file] if STUDY.trials.file else [],
-        manifest=str(PATHS.manifest),
+        manifest=PATHS.manifest,
+        list=GRAPH.list_trials().inputs.get("list", ()),
     output:
-        str(PATHS.trials),
+        trials=PATHS.trials,
     log:
-        f"{ROOT}/logs/corpus/list_trials.log",
+        PATHS.log("corpus", "list_trials"),
+    benchmark:
+        PATHS.benchmark("corpus", "list_trials")
     params:
-        options=flags(STUDY.trials),
+        options=GRAPH.list_trials().options,
         version=stage_version("corpus"),
+    message:
+        "corpus: which source is converted to which target"
     shell:
-        "bowerbird list-trials --manifest {input.manifest} --output {output} {params.options} 2> >(tee {log} >&2)"
+        "bowerbird list-trials"
+        " --manifest {input.manifest}"
+        " --output {output.trials}"
+        " {params.options}"
+        " 2> >(tee {log} >&2)"

@@ -1,87 +1,87 @@
 # READS   conversion/<experiment>/trials.parquet and its audio, corpus/audio for the sources and references
-# WRITES  evaluation/<experiment>/<family>.parquet   one row a trial and metric;   evaluation/transcripts.parquet and evaluation/{summary,differences,cells}.parquet
-
-# The options each family of metrics depends on: another ASR re-scores intelligibility and nothing else.
-FAMILIES = {
-    "intelligibility": ["asr", "asr_revision", "normalizer", "closed_set"],
-    "speaker": ["verifier", "second_verifier"],
-    **({"prosody": ["prosody"]} if STUDY.evaluation.prosody else {}),
-    **(
-        {"quality": ["quality", "quality_trials", "opinions"]}
-        if STUDY.evaluation.quality
-        else {}
-    ),
-}
+# WRITES  evaluation/<experiment>/<family>.parquet, one row per trial and metric; evaluation/transcripts.parquet and
+#         evaluation/{summary,differences,cells}.parquet
 
 
 rule transcribe_sources:
     input:
-        trials=str(PATHS.trials),
+        trials=PATHS.trials,
         audio=PATHS.all_shards("audio"),
     output:
-        f"{ROOT}/evaluation/transcripts.parquet",
+        transcripts=PATHS.evaluation_table("transcripts"),
     log:
-        f"{ROOT}/logs/evaluation/transcripts.log",
+        PATHS.log("evaluation", "transcripts"),
     benchmark:
-        f"{ROOT}/benchmarks/evaluation/transcripts.tsv"
+        PATHS.benchmark("evaluation", "transcripts")
     threads: STUDY.runtime.threads
     params:
-        options=flags(STUDY.evaluation, only=["asr", "asr_revision"]),
+        options=GRAPH.transcribe_sources().options,
         version=stage_version("evaluation"),
+    message:
+        "evaluation: transcripts of the sources"
     shell:
-        "bowerbird transcribe-sources --trials {input.trials} --audio {input.audio} --output {output}"
-        " {params.options} {RUNTIME} 2> >(tee {log} >&2)"
+        "bowerbird transcribe-sources"
+        " --trials {input.trials}"
+        " --audio {input.audio}"
+        " --output {output.transcripts}"
+        " {params.options}"
+        " {RUNTIME}"
+        " 2> >(tee {log} >&2)"
 
 
 rule score_trials:
     input:
-        unpack(
-            lambda w: (
-                {"transcripts": rules.transcribe_sources.output[0]}
-                if w.family == "intelligibility"
-                else {}
-            )
-        ),
-        conversion=rules.convert_trials.output[0],
-        trials=str(PATHS.trials),
-        manifest=str(PATHS.manifest),
+        conversion=PATHS.conversion("{experiment}"),
+        trials=PATHS.trials,
+        manifest=PATHS.manifest,
         audio=PATHS.all_shards("audio"),
+        transcripts=lambda w: GRAPH.score_trials(w.experiment, w.family).inputs[
+            "transcripts"
+        ],
     output:
-        f"{ROOT}/evaluation/{{experiment}}/{{family}}.parquet",
+        scores=PATHS.scores("{experiment}", "{family}"),
     log:
-        f"{ROOT}/logs/evaluation/{{experiment}}-{{family}}.log",
+        PATHS.log("evaluation", "{experiment}-{family}"),
     benchmark:
-        f"{ROOT}/benchmarks/evaluation/{{experiment}}-{{family}}.tsv"
+        PATHS.benchmark("evaluation", "{experiment}-{family}")
     threads: STUDY.runtime.threads
     params:
-        options=lambda w: flags(STUDY.evaluation, only=FAMILIES[w.family]),
-        transcripts=lambda w, input: (
-            f"--transcripts {input.transcripts}"
-            if w.family == "intelligibility"
-            else ""
-        ),
+        options=lambda w: GRAPH.score_trials(w.experiment, w.family).options,
         version=stage_version("evaluation"),
+    message:
+        "evaluation {wildcards.experiment}: {wildcards.family}"
     shell:
-        "bowerbird score-trials --conversion {input.conversion} --trials {input.trials} --manifest {input.manifest}"
-        " --audio {input.audio} --output {output} --family {wildcards.family} {params.transcripts}"
-        " {params.options} {RUNTIME} 2> >(tee {log} >&2)"
+        "bowerbird score-trials"
+        " --family {wildcards.family}"
+        " --conversion {input.conversion}"
+        " --trials {input.trials}"
+        " --manifest {input.manifest}"
+        " --audio {input.audio}"
+        " --output {output.scores}"
+        " {params.options}"
+        " {RUNTIME}"
+        " 2> >(tee {log} >&2)"
 
 
 rule summarize_scores:
     input:
-        scores=[
-            PATHS.scores(name, family)
-            for name in STUDY.experiments
-            for family in FAMILIES
-        ],
+        scores=GRAPH.summarize_scores().inputs["scores"],
     output:
-        summary=str(PATHS.summary),
-        differences=str(PATHS.summary.with_name("differences.parquet")),
-        cells=str(PATHS.summary.with_name("cells.parquet")),
+        summary=PATHS.evaluation_table("summary"),
+        differences=PATHS.evaluation_table("differences"),
+        cells=PATHS.evaluation_table("cells"),
     log:
-        f"{ROOT}/logs/evaluation/summary.log",
+        PATHS.log("evaluation", "summary"),
+    benchmark:
+        PATHS.benchmark("evaluation", "summary")
     params:
-        options=flags(STUDY.evaluation, only=["bootstrap", "confidence", "seed"]),
+        options=GRAPH.summarize_scores().options,
         version=stage_version("evaluation"),
+    message:
+        "evaluation: means with confidence intervals over all experiments"
     shell:
-        "bowerbird summarize-scores --scores {input.scores} --output {output.summary} {params.options} 2> >(tee {log} >&2)"
+        "bowerbird summarize-scores"
+        " --scores {input.scores}"
+        " --output {output.summary}"
+        " {params.options}"
+        " 2> >(tee {log} >&2)"

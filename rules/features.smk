@@ -1,25 +1,31 @@
 # READS   corpus/audio/shard-*.npy, an encoder
-# WRITES  features/<name>/shard-*.npy   float16 (frames, dim), 50 frames a second
+# WRITES  features/<name>/shard-*.npy   float16 (frames, dim), 50 frames per second
 
 
 rule extract_features:
     input:
-        audio=rules.store_audio.output.audio,
-        index=rules.store_audio.output.index,
-        encoder=lambda w: encoder_inputs(STUDY.features[w.features]),
+        audio=PATHS.audio("{shard}"),
+        index=PATHS.index(PATHS.audio("{shard}")),
+        encoder=lambda w: GRAPH.extract_features(w.features, w.shard).inputs["encoder"],
     output:
-        features=f"{ROOT}/features/{{features}}/shard-{{shard}}.npy",
-        index=f"{ROOT}/features/{{features}}/shard-{{shard}}.parquet",
+        features=PATHS.features("{features}", "{shard}"),
+        index=PATHS.index(PATHS.features("{features}", "{shard}")),
     log:
-        f"{ROOT}/logs/features/{{features}}-{{shard}}.log",
+        PATHS.log("features", "{features}-{shard}"),
     benchmark:
-        f"{ROOT}/benchmarks/features/{{features}}-{{shard}}.tsv"
+        PATHS.benchmark("features", "{features}-{shard}")
     threads: STUDY.runtime.threads
     resources:
         gpu_slots=GPU_SLOTS,
     params:
-        options=lambda w: flags(PATHS.located(STUDY, STUDY.features[w.features])),
+        options=lambda w: GRAPH.extract_features(w.features, w.shard).options,
         version=stage_version("features"),
+    message:
+        "features {wildcards.features}: shard {wildcards.shard}"
     shell:
-        "bowerbird extract-features --audio {input.audio} --output {output.features} {params.options} {RUNTIME}"
+        "bowerbird extract-features"
+        " --audio {input.audio}"
+        " --output {output.features}"
+        " {params.options}"
+        " {RUNTIME}"
         " 2> >(tee {log} >&2)"

@@ -2,52 +2,62 @@
 # WRITES  pairs/<name>/shard-*.npy   int32 (frames, k) neighbour rows; shard-*.distances.npy; quality.parquet
 
 
-def units_beside(pairs):
-    """Units of the first codebook on the same features, to measure content agreement with; [] if there is none."""
-    features = STUDY.pairs[pairs].features
-    names = [
-        name for name, section in STUDY.codebook.items() if section.features == features
-    ]
-    return PATHS.all_shards("units", names[0]) if names else []
-
-
 rule search_pairs:
     input:
-        manifest=str(PATHS.manifest),
-        features=lambda w: PATHS.all_shards("features", STUDY.pairs[w.pairs].features),
+        manifest=PATHS.manifest,
+        features=lambda w: GRAPH.search_pairs(w.pairs, w.shard).inputs["features"],
     output:
-        pairs=f"{ROOT}/pairs/{{pairs}}/shard-{{shard}}.npy",
-        distances=f"{ROOT}/pairs/{{pairs}}/shard-{{shard}}.distances.npy",
-        index=f"{ROOT}/pairs/{{pairs}}/shard-{{shard}}.parquet",
+        pairs=PATHS.pairs("{pairs}", "{shard}"),
+        distances=PATHS.distances("{pairs}", "{shard}"),
+        index=PATHS.index(PATHS.pairs("{pairs}", "{shard}")),
     log:
-        f"{ROOT}/logs/pairs/{{pairs}}-{{shard}}.log",
+        PATHS.log("pairs", "{pairs}-{shard}"),
     benchmark:
-        f"{ROOT}/benchmarks/pairs/{{pairs}}-{{shard}}.tsv"
+        PATHS.benchmark("pairs", "{pairs}-{shard}")
     threads: STUDY.runtime.threads
     resources:
         gpu_slots=GPU_SLOTS,
     params:
-        options=lambda w: flags(STUDY.pairs[w.pairs], exclude=["features"]),
+        options=lambda w: GRAPH.search_pairs(w.pairs, w.shard).options,
         version=stage_version("pairs"),
+    message:
+        "pairs {wildcards.pairs}: nearest donor frames for shard {wildcards.shard}"
     shell:
-        "bowerbird search-pairs --manifest {input.manifest} --features {input.features} --output {output.pairs}"
-        " --shard {wildcards.shard} {params.options} {RUNTIME} 2> >(tee {log} >&2)"
+        "bowerbird search-pairs"
+        " --manifest {input.manifest}"
+        " --features {input.features}"
+        " --shard {wildcards.shard}"
+        " --output {output.pairs}"
+        " {params.options}"
+        " {RUNTIME}"
+        " 2> >(tee {log} >&2)"
 
 
 rule summarize_pairs:
     input:
-        manifest=str(PATHS.manifest),
-        pairs=lambda w: PATHS.all_shards("pairs", w.pairs),
-        features=lambda w: PATHS.all_shards("features", STUDY.pairs[w.pairs].features),
-        units=lambda w: units_beside(w.pairs),
+        manifest=PATHS.manifest,
+        pairs=lambda w: GRAPH.summarize_pairs(w.pairs).inputs["pairs"],
+        features=lambda w: GRAPH.summarize_pairs(w.pairs).inputs["features"],
+        units=lambda w: GRAPH.summarize_pairs(w.pairs).inputs["units"],
         audio=PATHS.all_shards("audio"),
     output:
-        f"{ROOT}/pairs/{{pairs}}/quality.parquet",
+        quality=PATHS.pairs_quality("{pairs}"),
     log:
-        f"{ROOT}/logs/pairs/{{pairs}}-quality.log",
+        PATHS.log("pairs", "{pairs}-quality"),
+    benchmark:
+        PATHS.benchmark("pairs", "{pairs}-quality")
     params:
-        phonetic=PHONETIC,
+        options=lambda w: GRAPH.summarize_pairs(w.pairs).options,
         version=stage_version("pairs"),
+    message:
+        "pairs {wildcards.pairs}: quality of retrieval beside its chance level"
     shell:
-        "bowerbird summarize-pairs --manifest {input.manifest} --pairs {input.pairs} --features {input.features}"
-        " --units {input.units} --audio {input.audio} --phonetic {params.phonetic} --output {output} 2> >(tee {log} >&2)"
+        "bowerbird summarize-pairs"
+        " --manifest {input.manifest}"
+        " --pairs {input.pairs}"
+        " --features {input.features}"
+        " --units {input.units}"
+        " --audio {input.audio}"
+        " --output {output.quality}"
+        " {params.options}"
+        " 2> >(tee {log} >&2)"

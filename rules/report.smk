@@ -1,34 +1,25 @@
-# READS   everything below results/<run>/
+# READS   tables of all stages below results/<run>/
 # WRITES  report/index.html and the files it shows; opens offline
 
 
 rule write_report:
     input:
-        summary=str(PATHS.summary),
-        rejected=str(PATHS.rejected),
-        conversions=[PATHS.conversion(name) for name in STUDY.experiments],
-        codebooks=[
-            PATHS.codebook(name).with_name("summary.parquet")
-            for name in STUDY.codebook
-        ],
-        residuals=[
-            PATHS.codebook(name).with_name("residual.parquet")
-            for name in probed_codebooks()
-        ],
-        pairs=[
-            PATHS.pairs(name, 0).with_name("quality.parquet") for name in STUDY.pairs
-        ],
-        models=[
-            PATHS.model(name, stage) / "metrics.jsonl"
-            for name, stage in trained_stages()
-        ],
+        **GRAPH.write_report().input_files,
     output:
-        str(PATHS.report),
+        page=PATHS.report,
     log:
-        f"{ROOT}/logs/report/write_report.log",
+        PATHS.log("report", "write_report"),
+    benchmark:
+        PATHS.benchmark("report", "write_report")
     params:
-        options=flags(STUDY.report),
+        options=GRAPH.write_report().options,
         version=stage_version("report"),
+    message:
+        "report: {output.page}"
     shell:
-        "bowerbird write-report --root {ROOT} --config {PATHS.config} --output {output} {params.options}"
+        "bowerbird write-report"
+        " --root {PATHS.root}"
+        " --config {PATHS.config}"
+        " --output {output.page}"
+        " {params.options}"
         " 2> >(tee {log} >&2)"

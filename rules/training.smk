@@ -1,36 +1,34 @@
-# READS   what the stage names in `trains_on` (src/bowerbird/experiments.py): features, audio, pairs, units, models
+# READS   what the experiment's stage reads (config/systems/): features, audio, pairs, codebook, models of earlier stages
 # WRITES  training/<experiment>/<stage>/model.safetensors  config.json  metrics.jsonl
 # Checkpoints are not declared: they outlive a failed job, and the next one goes on from them.
 
 
-def stage_inputs(wildcards):
-    experiment = STUDY.experiments[wildcards.experiment]
-    files = artifact_inputs(wildcards.experiment, experiment.trains_on[wildcards.stage])
-    start = getattr(getattr(experiment, wildcards.stage), "start_from", "")
-    if start:
-        files["start"] = local_file(start, "model.safetensors")
-    return files
-
-
 rule train_stage:
     input:
-        unpack(stage_inputs),
-        manifest=str(PATHS.manifest),
+        unpack(lambda w: GRAPH.train_stage(w.experiment, w.stage).input_files),
     output:
-        model=f"{ROOT}/training/{{experiment}}/{{stage}}/model.safetensors",
-        config=f"{ROOT}/training/{{experiment}}/{{stage}}/config.json",
-        metrics=f"{ROOT}/training/{{experiment}}/{{stage}}/metrics.jsonl",
+        model=PATHS.model("{experiment}", "{stage}") / "model.safetensors",
+        config=PATHS.model("{experiment}", "{stage}") / "config.json",
+        metrics=PATHS.model("{experiment}", "{stage}") / "metrics.jsonl",
     log:
-        f"{ROOT}/logs/training/{{experiment}}-{{stage}}.log",
+        PATHS.log("training", "{experiment}-{stage}"),
     benchmark:
-        f"{ROOT}/benchmarks/training/{{experiment}}-{{stage}}.tsv"
+        PATHS.benchmark("training", "{experiment}-{stage}")
     threads: STUDY.runtime.threads
     resources:
         gpu_slots=GPU_SLOTS,
     params:
-        experiment=lambda w: stage_params(STUDY.experiments[w.experiment], w.stage),
-        files=artifact_flags,
+        options=lambda w: GRAPH.train_stage(w.experiment, w.stage).options,
+        inputs=lambda w: GRAPH.train_stage(w.experiment, w.stage).input_options,
         version=stage_version("training"),
+    message:
+        "training {wildcards.experiment}: stage {wildcards.stage}"
     shell:
-        "{LAUNCH} train-stage --stage {wildcards.stage} --experiment {params.experiment:q} --manifest {input.manifest}"
-        " {params.files} --output {output.model} {TRAINING} {RUNTIME} 2> >(tee {log} >&2)"
+        "{LAUNCH} train-stage"
+        " --stage {wildcards.stage}"
+        " {params.inputs}"
+        " --output {output.model}"
+        " {params.options}"
+        " {TRAINING}"
+        " {RUNTIME}"
+        " 2> >(tee {log} >&2)"

@@ -1,4 +1,4 @@
-"""The models inside the package: their bytes, that they load, and one metric each, on voices that none of them heard.
+"""The models inside the package: their bytes, that they load, and one metric each, on voices that none of them was trained on.
 
 The bounds lie well beside what was measured when the models were exported; `workflow/nano/measure.py` prints the real table.
 """
@@ -22,7 +22,7 @@ from bowerbird.config.systems.palindromic import PalindromicExperiment
 from bowerbird.config.systems.qrvc import QrvcExperiment
 from bowerbird.config.systems.takin import TakinExperiment
 from bowerbird.encoders.extractors import PhoneticEncoder, open_extractor
-from bowerbird.encoders.speaker import embed_speakers, load_speaker_network, load_speaker_encoder
+from bowerbird.encoders.speaker import embed_speakers, load_speaker_encoder, load_speaker_network
 from bowerbird.nn.mel import LogMel
 from bowerbird.systems.base import Utterance
 from bowerbird.systems.knnvc.retrieval import nearest_frames
@@ -58,7 +58,7 @@ def voice(speaker: str) -> torch.Tensor:
 
 def gain(system) -> float:
     """How much nearer to the target's voice the conversions are than the sources: mean difference of cosines."""
-    judge, gains = load_speaker_encoder("resemblyzer"), []
+    verifier, gains = load_speaker_encoder("resemblyzer"), []
     for source, target in TRIALS:
         phones = PhoneticEncoder().from_features(features(source, 1))
         spoken = Utterance(source, wave(source, 1), features(source, 1), phones)
@@ -66,7 +66,7 @@ def gain(system) -> float:
         with torch.inference_mode():
             made = system.convert(spoken, references, {"trial_id": f"{source}-{target}"}).wave
         gains.append(
-            float(judge.embed([made])[0] @ voice(target)) - float(judge.embed([spoken.wave])[0] @ voice(target))
+            float(verifier.embed([made])[0] @ voice(target)) - float(verifier.embed([spoken.wave])[0] @ voice(target))
         )
     return float(np.mean(gains))
 
@@ -107,19 +107,19 @@ def test_the_encoder_finds_the_same_sentence_in_another_voice() -> None:
     assert np.mean(right) > 0.5 > 4 * np.mean(chance), (right, chance)
 
 
-def test_the_phonetic_head_hears_alike_in_two_voices() -> None:
+def test_the_phonetic_head_names_alike_in_two_voices() -> None:
     """Each row is a distribution; one sentence in two voices has more frames of the same phone than two sentences have."""
     phones = PhoneticEncoder()
-    heard = {n: [phones.from_features(features(s, n)) for s in ("rms", "slt")] for n in (1, 2)}
-    for posteriors in heard[1]:
+    found = {n: [phones.from_features(features(s, n)) for s in ("rms", "slt")] for n in (1, 2)}
+    for posteriors in found[1]:
         assert torch.allclose(posteriors.sum(dim=1), torch.ones(len(posteriors)), atol=1e-3)
 
     def agreement(a: torch.Tensor, b: torch.Tensor) -> float:
         stretched = torch.linspace(0, len(b) - 1, len(a)).round().long()
         return float((a.argmax(dim=1) == b[stretched].argmax(dim=1)).float().mean())
 
-    same = np.mean([agreement(*heard[1]), agreement(*heard[2])])
-    other = np.mean([agreement(heard[1][0], heard[2][1]), agreement(heard[2][0], heard[1][1])])
+    same = np.mean([agreement(*found[1]), agreement(*found[2])])
+    other = np.mean([agreement(found[1][0], found[2][1]), agreement(found[2][0], found[1][1])])
     assert same > other + 0.05, (same, other)
 
 
@@ -171,16 +171,16 @@ def test_conversions_move_to_the_target() -> None:
 
 def test_takin_moves_to_the_target() -> None:
     vocoder = model("nano-vocoder-mel")
-    experiment = TakinExperiment(training="joint", sampling_steps=4)
-    for name in ("nano-takin", "nano-takin-no-voice-print"):
+    experiment = TakinExperiment(content_training="joint", speaker_encoder="ge2e", sampling_steps=4)
+    for name in ("nano-takin", "nano-takin-no-speaker-embedding"):
         assert gain(load_system(experiment, {"flow": model(name), "vocoder": vocoder})) > 0, name
 
 
 def test_stepback_rebuilds_a_spectrum_better_than_its_mean() -> None:
     autoencoder, _ = load_autoencoder(model("nano-stepback-preparation"))
-    mel, judge = LogMel(), load_speaker_network("ge2e")
+    mel, verifier = LogMel(), load_speaker_network("ge2e")
     for speaker in ("rms", "slt"):
         x = mel(wave(speaker, 3)[None])
         with torch.inference_mode():
-            made = autoencoder(x, embed_speakers(judge, [wave(speaker, 5)]))
+            made = autoencoder(x, embed_speakers(verifier, [wave(speaker, 5)]))
         assert F.l1_loss(made, x) < 0.7 * F.l1_loss(x.mean(dim=1, keepdim=True).expand_as(x), x)

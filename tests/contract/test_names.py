@@ -22,20 +22,53 @@ def test_noun_names_module_rules_and_test(noun: str) -> None:
     assert stage_version(noun) >= 1
 
 
+def rules(noun: str) -> dict[str, str]:
+    """The rules of a stage's file: name -> text."""
+    text = (REPOSITORY / "rules" / f"{noun}.smk").read_text(encoding="utf-8")
+    return {body.split(":", 1)[0]: body for body in re.split(r"^rule ", text, flags=re.M)[1:]}
+
+
+RULES = [(noun, name) for noun in STAGES for name in rules(noun)]
+
+
+def test_every_stage_command_has_a_rule() -> None:
+    assert {name.replace("_", "-") for _, name in RULES} == set(STAGE_COMMANDS)
+
+
+@pytest.mark.parametrize(("noun", "name"), RULES)
+def test_a_rule_calls_the_command_of_its_name(noun: str, name: str) -> None:
+    """Rule name = function name = command; its log and benchmark lie below its noun."""
+    body, command = rules(noun)[name], name.replace("_", "-")
+    assert STAGE_COMMANDS[command].target.endswith(f":{name}")
+    assert STAGE_COMMANDS[command].target.startswith(f"bowerbird.stages.{noun}.")
+    assert f" {command}" in body, f"rule {name} does not run `bowerbird {command}`"
+    assert f'PATHS.log("{noun}", ' in body and f'PATHS.benchmark("{noun}", ' in body
+    assert f'version=stage_version("{noun}")' in body, f"rule {name} does not track its stage's version"
+
+
+@pytest.mark.parametrize(("noun", "name"), RULES)
+def test_a_rule_can_be_read_alone(noun: str, name: str) -> None:
+    """Inputs and outputs by name, log, benchmark, message, and one option per line."""
+    body = rules(noun)[name]
+    for part in ("input", "output", "log", "benchmark", "message", "params", "shell"):
+        assert re.search(rf"^    {part}:", body, flags=re.M), f"rule {name} has no {part}"
+    output = re.search(r"^    output:\n((?:        .*\n)+)", body, flags=re.M)[1]
+    assert all(re.match(r" {8}(\w+=| {4}|\))", line) for line in output.splitlines()), "an output without a name"
+    shell = re.search(r"^    shell:\n((?:        .*\n?)+)", body, flags=re.M)[1].splitlines()
+    assert all(line.count("--") <= 1 for line in shell), "two options on a line"
+
+
 @pytest.mark.parametrize("noun", STAGES)
-def test_rules_call_the_command_of_their_name(noun: str) -> None:
-    """Rule name = function name = command; every rule logs below its noun and says what it reads and writes."""
+def test_the_path_of_an_artifact_is_written_once(noun: str) -> None:
     text = (REPOSITORY / "rules" / f"{noun}.smk").read_text(encoding="utf-8")
     assert text.startswith("# READS") and "# WRITES" in text
-    rules = re.split(r"^rule ", text, flags=re.M)[1:]
-    assert rules
-    for body in rules:
-        name = body.split(":", 1)[0]
-        command = name.replace("_", "-")
-        assert STAGE_COMMANDS[command].target.endswith(f":{name}")
-        assert f" {command} " in body.replace('"', " "), f"rule {name} does not run `bowerbird {command}`"
-        assert f"logs/{noun}/" in body, f"rule {name} logs elsewhere"
-        assert "version=stage_version(" in body, f"rule {name} does not track its stage's version"
+    code = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+    assert "{{" not in code and not re.search(r"\.(npy|parquet|html)\"", code), "paths come from PATHS"
+
+
+def test_the_common_rules_bind_and_no_more() -> None:
+    lines = (REPOSITORY / "rules" / "common.smk").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 60 and not any(line.startswith("def ") for line in lines)
 
 
 def test_snakefile_is_a_table_of_contents() -> None:

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import itertools
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from nano_recipe import import_script
 
 from bowerbird.config.paths import bundled
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "workflow" / "nano"))
-
-label_speech = pytest.importorskip("label_speech")
+label_speech = import_script("label_speech")
 
 TEXT = "i forgot my umbrella and now my shoes are wet"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from speech import voice
 
 from bowerbird.artifacts.tables import CONVERSIONS
 from bowerbird.config.sections.trials import TrialsConfig
@@ -25,13 +26,12 @@ from bowerbird.stages.corpus.draw_trials import choose_trials
 from bowerbird.stages.corpus.trials import find_trial_leaks, trials_hash
 from bowerbird.stages.evaluation.aggregate import check_comparable, collect_series
 from bowerbird.stages.evaluation.compare import compare
-from speech import voice
 
 RATE = 16000
 
 
 def counts(pairs: list[tuple[str, str]]) -> pd.DataFrame:
-    """A table of scores of (reference, hypothesis) pairs, as the judge of words writes it."""
+    """A table of scores of (reference, hypothesis) pairs, as the scorer of intelligibility writes it."""
     rows = []
     for number, (reference, hypothesis) in enumerate(pairs):
         found = count_errors(reference, hypothesis)
@@ -61,7 +61,6 @@ def rates(pairs: list[tuple[str, str]]) -> dict[str, float]:
     return {item.metric: point(item.columns(item.scored), item.statistic) for item in series}
 
 
-# ---------------------------------------------------------------------------------------------------------------- words
 def test_01_a_mean_of_utterance_rates_is_not_called_wer() -> None:
     """Lists of synthesis tests are commonly averaged an utterance at a time: one short word weighs as nine."""
     found = rates([("yes", "no"), ("a b c d e f g h i", "a b c d e f g h i")])
@@ -71,17 +70,18 @@ def test_01_a_mean_of_utterance_rates_is_not_called_wer() -> None:
 
 def test_02_an_empty_hypothesis_is_not_skipped() -> None:
     """Scripts that skip "utterances without a transcript" reward systems that produce noise."""
-    heard = [("one two three four", "one two three four"), ("five six seven eight", "")]
-    skipping = [pair for pair in heard if pair[1]]
+    pairs = [("one two three four", "one two three four"), ("five six seven eight", "")]
+    skipping = [pair for pair in pairs if pair[1]]
     assert rates(skipping)["wer"] == 0.0
-    assert rates(heard)["wer"] == 0.5
+    assert rates(pairs)["wer"] == 0.5
 
 
 def test_03_failed_conversions_are_not_dropped(tmp_path: Path) -> None:
     """Scripts that walk over the files that exist (`if not exists: continue`) score the successes only."""
-    from bowerbird.artifacts.tables import read_table, write_table
-    from bowerbird.stages.evaluation.trial_data import Material
     from speech import IDENTITY, make_study
+
+    from bowerbird.artifacts.tables import read_table, write_table
+    from bowerbird.stages.evaluation.trial_data import TrialData
 
     study = make_study(tmp_path)
     made = read_table(study.trials).assign(
@@ -89,22 +89,22 @@ def test_03_failed_conversions_are_not_dropped(tmp_path: Path) -> None:
     )
     write_table(tmp_path / "made.parquet", made.iloc[:2], IDENTITY, CONVERSIONS)
     with pytest.raises(BowerbirdError, match="1 trials are not the ones of"):
-        Material.load(tmp_path / "made.parquet", study.trials, study.manifest, study.audio)
+        TrialData.load(tmp_path / "made.parquet", study.trials, study.manifest, study.audio)
 
 
 def test_04_case_and_punctuation_are_no_errors() -> None:
     """Comparing a recognizer's "Mr. Smith's 20%" with a corpus's "MISTER SMITH'S TWENTY PERCENT" word by word."""
-    reference, heard = "MISTER SMITH, IT'S TWENTY PERCENT", "Mr. Smith, it's 20%."
-    assert count_errors(reference, heard).rate > 0.7
+    reference, hypothesis = "MISTER SMITH, IT'S TWENTY PERCENT", "Mr. Smith, it's 20%."
+    assert count_errors(reference, hypothesis).rate > 0.7
     normalize = load_normalizer("whisper-english")
-    assert count_errors(normalize(reference), normalize(heard)).rate == 0.0
+    assert count_errors(normalize(reference), normalize(hypothesis)).rate == 0.0
 
 
 def test_05_reference_and_hypothesis_are_not_exchanged() -> None:
     """Exchanged, insertions become deletions and the rate is over the wrong length; it can then never exceed 1."""
-    said, heard = "yes", "no no no"
-    assert count_errors(heard, said).rate == 1.0
-    assert count_errors(said, heard).rate == 3.0
+    reference, hypothesis = "yes", "no no no"
+    assert count_errors(hypothesis, reference).rate == 1.0
+    assert count_errors(reference, hypothesis).rate == 3.0
 
 
 def test_06_error_rates_under_two_normalizers_never_meet() -> None:
@@ -113,9 +113,8 @@ def test_06_error_rates_under_two_normalizers_never_meet() -> None:
         check_comparable({Path("a/i.parquet"): one, Path("b/i.parquet"): two})
 
 
-# ---------------------------------------------------------------------------------------------------------------- voice
-def test_07_similarity_is_not_to_the_utterance_the_system_heard() -> None:
-    """A converter that plays its prompt back wins where the prompt is the judge's reference."""
+def test_07_similarity_is_not_to_the_utterance_the_system_was_given() -> None:
+    """A converter that plays its prompt back wins where the prompt is the verifier's reference."""
     rng = np.random.default_rng(0)
     target = rng.normal(size=64)
     prompt, heldout = target + rng.normal(size=64), target + rng.normal(size=64)
@@ -162,7 +161,6 @@ def test_10_equal_scores_are_one_threshold() -> None:
     assert point((ties, ties), equal_error_rate) == pytest.approx(0.5)
 
 
-# -------------------------------------------------------------------------------------------------------------- prosody
 def test_11_unvoiced_zeros_do_not_make_a_correlation() -> None:
     """F0 in Hz with zeros correlated whole, as circulating scripts do: voicing alone gives 0.9 for flat pitch."""
     voiced = np.arange(300) % 60 < 40
@@ -193,7 +191,6 @@ def test_13_the_targets_register_is_no_pitch_error() -> None:
     assert scores["f0_rmse_centred"] == pytest.approx(0.0, abs=1e-9)
 
 
-# ----------------------------------------------------------------------------------------------------- sound and files
 def test_14_distortion_is_aligned_in_time_and_without_loudness() -> None:
     """Frame by frame, a pause at the start makes the same speech a different one; with c0, so does the volume."""
     from bowerbird.metrics.distortion import mel_cepstra
@@ -206,20 +203,20 @@ def test_14_distortion_is_aligned_in_time_and_without_loudness() -> None:
     assert mel_cepstral_distortion(0.8 * wave, wave) < 1.0
 
 
-def test_15_short_clips_are_judged_by_their_speech() -> None:
-    """DNSMOS reads 9.01 s. Padding 2 s with silence lets it judge the silence; ours repeats the speech."""
-    from bowerbird.metrics.quality import QualityJudge
+def test_15_short_clips_are_scored_by_their_speech() -> None:
+    """DNSMOS reads 9.01 s. Padding 2 s with silence lets it score the silence; ours repeats the speech."""
+    from bowerbird.metrics.quality import DnsmosScorer
 
-    judge = QualityJudge()
+    scorer = DnsmosScorer()
     noise = (0.1 * np.random.default_rng(0).normal(size=2 * RATE)).astype(np.float32)
     repeated = np.resize(noise, int(9.01 * RATE) + 1)
     padded = np.concatenate([noise, np.zeros(len(repeated) - len(noise), np.float32)])
-    own, same, other = (judge.score(w)["dnsmos_bak"] for w in (noise, repeated, padded))
+    own, same, other = (scorer.score(w)["dnsmos_bak"] for w in (noise, repeated, padded))
     assert abs(other - same) > 0.05 > 5 * abs(own - same)
 
 
 def test_16_audio_is_resampled_with_a_filter() -> None:
-    """Taking every third sample of 48 kHz folds 12 kHz into the band that every judge hears."""
+    """Taking every third sample of 48 kHz folds 12 kHz into the band that every model reads."""
     from bowerbird.audio import resample
 
     tone = np.sin(2 * np.pi * 12000 * np.arange(48000) / 48000).astype(np.float32)
@@ -227,12 +224,12 @@ def test_16_audio_is_resampled_with_a_filter() -> None:
     assert np.abs(resample(tone, 48000)[200:-200]).max() < 0.01
 
 
-def test_17_batches_do_not_change_what_is_heard(tmp_path: Path) -> None:
+def test_17_batches_do_not_change_an_embedding(tmp_path: Path) -> None:
     """Zeros that pad a batch are speech to models without an attention mask."""
     import torch
     from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMForXVector
 
-    from bowerbird.encoders.speaker import load_verifier
+    from bowerbird.encoders.verifiers import load_verifier
 
     torch.manual_seed(0)
     config = WavLMConfig(
@@ -254,11 +251,10 @@ def test_17_batches_do_not_change_what_is_heard(tmp_path: Path) -> None:
     with torch.no_grad():
         alone, batched = model(torch.from_numpy(wave)[None]).embeddings[0], model(padded).embeddings[0]
     assert cosine(alone.numpy(), batched.numpy()) < 0.999
-    judge = load_verifier(str(tmp_path))
-    assert (judge.embed([wave, np.tile(wave, 4)])[0] == judge.embed([wave])[0]).all()
+    verifier = load_verifier(str(tmp_path))
+    assert (verifier.embed([wave, np.tile(wave, 4)])[0] == verifier.embed([wave])[0]).all()
 
 
-# -------------------------------------------------------------------------------------------------- trials, statistics
 def corpus(speakers: int = 4, each: int = 8) -> pd.DataFrame:
     rows = [
         {
@@ -286,8 +282,8 @@ def test_18_a_list_does_not_depend_on_the_order_of_files() -> None:
     assert trials_hash(choose_trials(table, options)) == trials_hash(choose_trials(shuffled, options))
 
 
-def test_19_the_judges_chapter_does_not_leak_into_the_prompt() -> None:
-    """One chapter has one room and one day: a verifier hears them too."""
+def test_19_the_heldout_chapter_does_not_leak_into_the_prompt() -> None:
+    """One chapter has one room and one day: a verifier is sensitive to them too."""
     table = corpus()
     loose, strict = (
         choose_trials(table, TrialsConfig(reference_s=60.0, pools=pools)) for pools in ("utterance", "session")

@@ -5,25 +5,15 @@ The trainer of the nano encoder now refuses labels whose phones end before they 
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from nano_recipe import import_script
 
-SCRIPT = Path(__file__).resolve().parents[2] / "workflow" / "nano" / "train_encoder.py"
-
-
-def trainer():
-    spec = importlib.util.spec_from_file_location("train_encoder", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    import sys
-
-    sys.modules["train_encoder"] = module
-    spec.loader.exec_module(module)
-    return module
+encoder_batches = import_script("encoder_batches")
 
 
 def write_labels(folder: Path, phones: list) -> None:
@@ -34,7 +24,7 @@ def write_labels(folder: Path, phones: list) -> None:
 def test_labels_in_frames_are_refused(tmp_path: Path) -> None:
     write_labels(tmp_path, [["SIL", 0, 44], ["HH", 44, 7], ["IY", 51, 9], ["T", 60, 5], ["UH", 65, 8], ["K", 73, 9]])
     with pytest.raises((ValueError, SystemExit, RuntimeError)) as caught:
-        trainer().load_speech(tmp_path, {})
+        encoder_batches.load_speech(tmp_path, {})
     assert "start_s, end_s" in str(caught.value)
 
 
@@ -42,5 +32,5 @@ def test_labels_in_seconds_are_read(tmp_path: Path) -> None:
     times = [["SIL", 0.0, 0.1], ["HH", 0.1, 0.2], ["IY", 0.2, 0.4], ["T", 0.4, 0.5], ["UH", 0.5, 0.7], ["K", 0.7, 1.0]]
     write_labels(tmp_path, times)
     known: dict = {}
-    trainer().load_speech(tmp_path, known)
+    encoder_batches.load_speech(tmp_path, known)
     assert len(known["u"].phones) == 6

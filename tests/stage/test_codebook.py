@@ -11,12 +11,13 @@ import pytest
 from shards_fixture import CPU, tiny_corpus, write_corpus
 
 from bowerbird.artifacts.codebook import Codebook
-from bowerbird.artifacts.shards import Shards
+from bowerbird.artifacts.identity import Identity, RunRecord
+from bowerbird.artifacts.shards import Shards, ShardWriter
 from bowerbird.artifacts.tables import read_identity, read_table
 from bowerbird.config.sections.codebook import CodebookConfig
 from bowerbird.errors import BowerbirdError
-from bowerbird.stages.codebook.assign import assign_units, lookup_units
-from bowerbird.stages.codebook.fit import fit_codebook, quantize
+from bowerbird.stages.codebook.assign import assign_units
+from bowerbird.stages.codebook.fit import fit_codebook
 from bowerbird.stages.codebook.kmeans import fit_kmeans
 from bowerbird.stages.codebook.usage import summarize_units, usage_facts
 
@@ -130,15 +131,17 @@ def test_units_equal_brute_force(corpus, assignment):
     assert index[["utt_id", "start", "frames"]].equals(features[["utt_id", "start", "frames"]])
 
 
-def test_ties_go_to_the_lowest_code():
+@pytest.mark.parametrize("assignment", ["cosine", "euclidean"])
+def test_ties_go_to_the_lowest_code(assignment, tmp_path):
     centroids = np.array([[0, 1], [2, 0], [1, 0], [2, 0]], dtype=np.float32)
-    assert lookup_units(np.array([[3, 0]], dtype=np.float16), centroids, "cosine").tolist() == [1]
-    assert lookup_units(np.array([[3, 0]], dtype=np.float16), centroids, "euclidean").tolist() == [1]
-
-
-def test_quantize_returns_the_centroid_itself():
-    centroids = np.array([[0, 2], [3, 0]], dtype=np.float32)
-    assert quantize(np.array([1, 0, 1], dtype=np.uint16), centroids).tolist() == [[3, 0], [0, 2], [3, 0]]
+    book = Codebook(centroids, np.ones(4, np.int64), np.ones(4, np.float32))
+    book.save(tmp_path / "centroids.safetensors", Identity("fixture", 1, {}))
+    with ShardWriter(tmp_path / "features.npy", "float16", (2,)) as writer:
+        writer.add("utt", np.array([[3, 0]]))
+        writer.close(Identity("fixture", 1, {}), RunRecord())
+    units = tmp_path / "units.npy"
+    assign_units(tmp_path / "centroids.safetensors", tmp_path / "features.npy", units, assignment, CPU)
+    assert Shards([units])["utt"].tolist() == [1]
 
 
 def test_unknown_assignment_and_wrong_dim_are_errors(corpus, tmp_path):

@@ -12,8 +12,9 @@ from bowerbird.artifacts.shards import Shards, ShardWriter
 from bowerbird.artifacts.tables import read_identity
 from bowerbird.config.sections.features import FeaturesConfig
 from bowerbird.config.sections.runtime import RuntimeConfig
+from bowerbird.encoders.selfsupervised import SelfSupervisedEncoder
 from bowerbird.errors import BowerbirdError
-from bowerbird.stages.features import __init__ as features
+from bowerbird.stages.features import extract as features
 from bowerbird.stages.features.extract import extract_features
 
 OPTIONS = FeaturesConfig(encoder="bundled:nano-encoder", layer=1)
@@ -61,9 +62,9 @@ def test_batches_and_threads_change_no_byte(audio: Path, tmp_path: Path) -> None
 
 
 def test_a_killed_shard_goes_on_where_it_stopped(audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "CHUNK_S", 4.0)
+    monkeypatch.setattr(features, "PART_S", 4.0)
     whole = extract(audio, tmp_path / "a" / "shard-0000.npy")
-    real, done = features.compute, []
+    real, done = features.extract_part, []
 
     def die_at_third(extractor, shards, names, runtime):
         if len(done) == 2:
@@ -71,20 +72,20 @@ def test_a_killed_shard_goes_on_where_it_stopped(audio: Path, tmp_path: Path, mo
         done.append(names)
         return real(extractor, shards, names, runtime)
 
-    monkeypatch.setattr(features, "compute", die_at_third)
+    monkeypatch.setattr(features, "extract_part", die_at_third)
     output = tmp_path / "b" / "shard-0000.npy"
     with pytest.raises(KeyboardInterrupt):
         extract(audio, output)
     assert not output.exists() and len(list(output.parent.glob(".partial-*/part-*.npz"))) == 2
     again = []
-    monkeypatch.setattr(features, "compute", lambda e, s, names, r: again.append(names) or real(e, s, names, r))
+    monkeypatch.setattr(features, "extract_part", lambda e, s, names, r: again.append(names) or real(e, s, names, r))
     assert extract(audio, output) == whole
     assert not {n for names in done for n in names} & {n for names in again for n in names}
     assert not list(output.parent.glob(".partial-*"))
 
 
 def test_a_damaged_part_is_made_again(audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "CHUNK_S", 4.0)
+    monkeypatch.setattr(features, "PART_S", 4.0)
     whole = extract(audio, tmp_path / "a" / "shard-0000.npy")
     output = tmp_path / "b" / "shard-0000.npy"
     real = features.ShardWriter.close
@@ -135,8 +136,8 @@ def test_an_utterance_that_cannot_be_stored_is_named(audio: Path, tmp_path: Path
     def loud(self, waves):
         return [t * (1e9 if len(w) == 4800 else 1.0) for t, w in zip(real(self, waves), waves)]
 
-    real = features.FeatureExtractor._forward
-    monkeypatch.setattr(features.FeatureExtractor, "_forward", loud)
+    real = SelfSupervisedEncoder.forward
+    monkeypatch.setattr(SelfSupervisedEncoder, "forward", loud)
     with pytest.raises(BowerbirdError, match=r"^u0: features beyond float16 .*features\.f\.layer"):
         extract(audio, tmp_path / "f" / "shard-0000.npy")
     assert not (tmp_path / "f" / "shard-0000.npy").exists()

@@ -16,7 +16,7 @@ from bowerbird.cli.__main__ import main
 from bowerbird.config.sections.report import ReportConfig
 from bowerbird.errors import BowerbirdError
 from bowerbird.metrics.statistics import Resampling
-from bowerbird.stages.evaluation.listening import analyse, analyze_listening, collect_answers
+from bowerbird.stages.evaluation.listening import analyze_listening, collect_answers, summarize_answers
 from bowerbird.stages.report.page import write_report
 
 
@@ -70,7 +70,6 @@ def test_no_test_where_none_is_wanted(tmp_path: Path) -> None:
     assert "listening.html" not in (tmp_path / "r/index.html").read_text()
 
 
-# ------------------------------------------------------------------------------------------------------------- analysis
 OPINION = {"source": 5, "knnvc": 3, "qrvc": 4}
 
 
@@ -116,12 +115,12 @@ def test_intervals_know_listeners_and_trials() -> None:
         for n in range(10)
         for t in range(50)
     ]
-    line = analyse(pd.DataFrame(rows), Resampling(500)).iloc[0]
+    line = summarize_answers(pd.DataFrame(rows), Resampling(500)).iloc[0]
     assert line["mean"] == 3.0 and line["high"] - line["low"] > 1.0  # 500 answers taken as independent would say 0.18
     assert line["note"] == ""
 
 
-def test_preference_is_of_the_system_not_of_the_side() -> None:
+def test_preference_is_of_the_system_not_of_the_side(tmp_path: Path) -> None:
     key = {
         "test": "t",
         "questions": {
@@ -130,12 +129,9 @@ def test_preference_is_of_the_system_not_of_the_side() -> None:
         },
     }
     answers = {"x": {"answer": "B"}, "y": {"answer": "A"}}
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "one.json"
-        write_json(path, {"test": "t", "listener": "one", "answers": answers})
-        rows = collect_answers([path], key)
+    path = tmp_path / "one.json"
+    write_json(path, {"test": "t", "listener": "one", "answers": answers})
+    rows = collect_answers([path], key)
     assert (rows["system"] == "a").all() and rows["value"].tolist() == [1.0, 1.0]
 
 
@@ -153,5 +149,5 @@ def test_wrong_files_are_named(report: Path, key: dict, tmp_path: Path, capsys) 
     write_json(other, answers)
     with pytest.raises(BowerbirdError, match=r"listener 'good' is in .*good\.json already"):
         analyze_listening([good, other], place)
-    assert main(["listening", "analyse", str(good), "--key", str(good)]) == 1
+    assert main(["analyze-listening", str(good), "--key", str(good)]) == 1
     assert "not a key of a listening test" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Retrieval pairs: who is paired with whom, the neighbours, and how good they are."""
+"""Retrieval pairs: who is paired with whom, the neighbors, and how good they are."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from bowerbird.artifacts.tables import read_identity, read_table
 from bowerbird.config.sections.codebook import CodebookConfig
 from bowerbird.config.sections.pairs import PairsConfig
 from bowerbird.errors import BowerbirdError
-from bowerbird.nn.nearest import Pool
+from bowerbird.nn.nearest import SearchPool
 from bowerbird.stages.codebook.assign import assign_units
 from bowerbird.stages.codebook.fit import fit_codebook
-from bowerbird.stages.pairs.plan import Speech, choose, plan_pairs
+from bowerbird.stages.pairs.plan import plan_pairs
 from bowerbird.stages.pairs.quality import quality_table, summarize_pairs
 from bowerbird.stages.pairs.search import random_members, search_pairs
+from bowerbird.stages.pairs.speech import PairableSpeech, draw_distinct
 
 OPTIONS = PairsConfig(k=4, min_pool_s=1)
 
@@ -94,10 +95,10 @@ def test_materialize_is_the_mean_of_the_k_nearest(corpus, tmp_path):
 
 def test_same_bytes_for_any_number_of_threads_and_frames_at_a_time(corpus, tmp_path, monkeypatch):
     once = digests(search(corpus, tmp_path / "a"))
-    monkeypatch.setattr("bowerbird.stages.pairs.search._BATCH", 90)
-    monkeypatch.setattr("bowerbird.nn.neighbours._SCORES", 100 * 400)
-    monkeypatch.setattr("bowerbird.nn.neighbours._GROUP", 3)
-    monkeypatch.setattr("bowerbird.nn.neighbours._CACHED", 999)
+    monkeypatch.setattr("bowerbird.stages.pairs.search.FRAMES_AT_ONCE", 90)
+    monkeypatch.setattr("bowerbird.nn.nearest.SCORES_AT_ONCE", 100 * 400)
+    monkeypatch.setattr("bowerbird.nn.nearest.GROUP_COLUMNS", 3)
+    monkeypatch.setattr("bowerbird.nn.nearest.VALUES_AT_ONCE", 999)
     assert once == digests(search(corpus, tmp_path / "b", runtime=CPU.model_copy(update={"threads": 2})))
 
 
@@ -117,7 +118,7 @@ def test_pairs_do_not_depend_on_the_number_of_shards(corpus, tmp_path, method):
 
 def test_ties_go_to_the_lower_row():
     pool = np.tile(np.array([[1, 0], [0, 1]], dtype=np.float16), (300, 1))
-    indices, scores = Pool(pool).nearest(np.array([[2, 0], [0, 5]], dtype=np.float16), 3)
+    indices, scores = SearchPool(pool).nearest(np.array([[2, 0], [0, 5]], dtype=np.float16), 3)
     assert indices.tolist() == [[0, 2, 4], [1, 3, 5]] and np.all(scores == 1)
 
 
@@ -127,29 +128,29 @@ def test_near_ties_are_decided_exactly():
     pool = (1 + 2.0**-10 * rng.integers(0, 2, size=(5000, 64))).astype(np.float16)
     query = (1 + 2.0**-10 * rng.integers(0, 2, size=(20, 64))).astype(np.float16)
     exact = unit(query).astype(np.longdouble) @ unit(pool).astype(np.longdouble).T
-    indices, _ = Pool(pool).nearest(query, 4)
+    indices, _ = SearchPool(pool).nearest(query, 4)
     for row in range(20):
         np.testing.assert_allclose(exact[row, indices[row]], np.sort(exact[row])[::-1][:4], rtol=0, atol=1e-15)
-    assert np.array_equal(Pool(pool).best(query), Pool(pool).nearest(query, 1)[0][:, 0])
+    assert np.array_equal(SearchPool(pool).best(query), SearchPool(pool).nearest(query, 1)[0][:, 0])
 
 
 def test_reduced_precision_elsewhere_changes_nothing():
     rng = np.random.default_rng(1)
     pool, query = rng.standard_normal((500, 32)).astype(np.float16), rng.standard_normal((9, 32)).astype(np.float16)
-    once = Pool(pool).nearest(query, 3)[0]
+    once = SearchPool(pool).nearest(query, 3)[0]
     torch.set_float32_matmul_precision("medium")
     try:
-        assert np.array_equal(Pool(pool).nearest(query, 3)[0], once)
+        assert np.array_equal(SearchPool(pool).nearest(query, 3)[0], once)
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision("highest")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_gpu_finds_the_same_neighbours():
+def test_gpu_finds_the_same_neighbors():
     rng = np.random.default_rng(2)
     pool, query = rng.standard_normal((5000, 64)).astype(np.float16), rng.standard_normal((99, 64)).astype(np.float16)
-    assert np.array_equal(Pool(pool, device="cuda").nearest(query, 4)[0], Pool(pool).nearest(query, 4)[0])
+    assert np.array_equal(SearchPool(pool, device="cuda").nearest(query, 4)[0], SearchPool(pool).nearest(query, 4)[0])
 
 
 def test_several_donors_are_distinct_variants(corpus, tmp_path):
@@ -167,7 +168,7 @@ def test_several_donors_are_distinct_variants(corpus, tmp_path):
 def test_gender_and_language_of_donors(corpus, gender, language):
     first = corpus.table.groupby("speaker").first()
     options = OPTIONS.model_copy(update={"donor_gender": gender, "donor_language": language})
-    plan = plan_pairs(Speech(corpus.manifest, corpus.features), 0, options)
+    plan = plan_pairs(PairableSpeech(corpus.manifest, corpus.features), 0, options)
     assert plan.pairs
     for pair in plan.pairs:
         donor = first.loc[pair.donor]
@@ -184,16 +185,18 @@ def test_chapter_and_longest_pool(corpus, tmp_path):
 
 
 def test_no_eligible_donor_names_the_option(corpus, tmp_path):
-    speech = Speech(corpus.manifest, corpus.features)
+    speech = PairableSpeech(corpus.manifest, corpus.features)
     with pytest.raises(BowerbirdError, match=r"pairs\.min_pool_s: 60: no donor for spk0-00"):
         plan_pairs(speech, 0, OPTIONS.model_copy(update={"min_pool_s": 60}))
     unknown = write_corpus(tmp_path / "g", corpus.table.assign(gender=""), corpus.frames)
     with pytest.raises(BowerbirdError, match=r"pairs\.donor_gender: cross: no donor for spk0-00"):
-        plan_pairs(Speech(unknown.manifest, unknown.features), 0, OPTIONS.model_copy(update={"donor_gender": "cross"}))
+        plan_pairs(
+            PairableSpeech(unknown.manifest, unknown.features), 0, OPTIONS.model_copy(update={"donor_gender": "cross"})
+        )
     splits = corpus.table["speaker"].map(lambda name: "valid" if name == "spk0" else "test")
     alone = write_corpus(tmp_path / "a", corpus.table.assign(split=splits), corpus.frames)
     with pytest.raises(BowerbirdError, match=r"only speaker of split valid; raise corpus\.valid_speakers"):
-        plan_pairs(Speech(alone.manifest, alone.features), 0, OPTIONS)
+        plan_pairs(PairableSpeech(alone.manifest, alone.features), 0, OPTIONS)
 
 
 def test_same_speaker_leaves_the_utterance_itself_out(corpus, tmp_path):
@@ -245,9 +248,9 @@ def test_random_members_are_distinct_and_uniform():
     assert random_members(5, 3, 3, np.random.default_rng(0)).sum(axis=1).tolist() == [3] * 5
 
 
-def test_choose_draws_distinct_numbers():
-    assert sorted(choose(7, 7, "a")) == list(range(7)) and len(choose(3, 9, "a")) == 3
-    assert choose(1000, 5, "a") == choose(1000, 5, "a") != choose(1000, 5, "b")
+def test_distinct_numbers_are_drawn_by_name():
+    assert sorted(draw_distinct(7, 7, "a")) == list(range(7)) and len(draw_distinct(3, 9, "a")) == 3
+    assert draw_distinct(1000, 5, "a") == draw_distinct(1000, 5, "a") != draw_distinct(1000, 5, "b")
 
 
 def test_non_finite_features_are_named(corpus, tmp_path):

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from published_fixture import write_published
 from safetensors.numpy import load_file
 from speech import Study, make_study, make_vocoder
 
 from bowerbird.artifacts.identity import Identity, RunRecord
+from bowerbird.artifacts.pairs import PairShards, distances_path
 from bowerbird.artifacts.shards import Shards, ShardWriter
 from bowerbird.artifacts.tables import MANIFEST, read_table, write_table
+from bowerbird.config.base import Variant
 from bowerbird.config.sections.codebook import CodebookConfig
 from bowerbird.config.sections.conversion import ConversionConfig
 from bowerbird.config.sections.features import FeaturesConfig
 from bowerbird.config.sections.pairs import PairsConfig
 from bowerbird.config.sections.runtime import RuntimeConfig
 from bowerbird.config.sections.training import TrainingConfig
+from bowerbird.config.systems.base import ExperimentBase
 from bowerbird.config.systems.palindromic import PalindromicExperiment
 from bowerbird.config.systems.qrvc import QrvcExperiment
 from bowerbird.config.systems.stepback import StepbackExperiment
@@ -33,7 +36,8 @@ from bowerbird.stages.codebook.fit import fit_codebook
 from bowerbird.stages.conversion.trials import convert_trials
 from bowerbird.stages.features.extract import extract_features
 from bowerbird.stages.pairs.search import search_pairs
-from bowerbird.stages.training.train import train_stage
+from bowerbird.stages.training.data import shards_needed, shards_used
+from bowerbird.stages.training.train import stage_class, train_stage
 
 CPU = RuntimeConfig(device="cpu")
 LENGTHS = {"steps": 4, "batch_size": 2, "valid_every": 2}
@@ -46,6 +50,8 @@ CONVERTER = {
     "segment_frames": 20,
     "prompt_min_s": 0.2,
     "prompt_max_s": 0.8,
+    "speaker_encoder": "ge2e",
+    "speaker_from": 0,
     "speaker_warmup": 2,
     "lr_warmup": 0,
 }
@@ -58,6 +64,28 @@ REVOCODER = {
     "prompt_max_s": 0.8,
 }
 RESYNTHESIS = {**LENGTHS, "generator": "vocos-nano", "segment_frames": 10, "context_frames": 20, "variation_dim": 2}
+
+
+EXPERIMENTS = (
+    VocoderExperiment(pairs="own"),
+    PalindromicExperiment(),
+    QrvcExperiment(),
+    TakinExperiment(recognizer="trained"),
+    StepbackExperiment(),
+)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "stage"),
+    [pytest.param(e, stage, id=f"{e.system_name}-{stage}") for e in EXPERIMENTS for stage in e.stages],
+)
+def test_batches_are_read_from_what_the_configuration_declares(experiment: ExperimentBase, stage: str) -> None:
+    kind = stage_class(experiment, stage)
+    spec = kind.batch_spec(experiment.stage_options(stage))
+    sources = experiment.training_inputs(stage).items()
+    declared = {role for role, source in sources if isinstance(source, Variant) and role != "codebook"}
+    assert shards_needed(spec) <= declared == shards_used(spec)
+    assert kind.name == stage
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +106,7 @@ def train(study: Study, experiment: Any, stage: str, output: Path, every: int = 
         manifest=study.manifest,
         training=TrainingConfig(checkpoint_every=every, log_every=1, audio_samples=0),
         runtime=CPU,
-        features=study.features,
-        audio=study.audio,
-        **inputs,
+        **{"features": study.features, "audio": study.audio, **inputs},
     )
     return output
 
@@ -153,16 +179,25 @@ def test_palindromic_resumes_bit_for_bit(
         assert again == before, name
 
 
+def write_pairs(path: Path, every: PairShards, rows: pd.DataFrame) -> list[Path]:
+    """Some of the pairs of a shard, as a shard."""
+    with ShardWriter(path, "int32", (every.k,)) as writer:
+        for number, row in rows.drop(columns=["start", "frames", "file"]).iterrows():
+            writer.add(array=every.indices(number), **row)
+        np.save(distances_path(path), np.concatenate([every.distances(number) for number in rows.index]))
+        writer.close(Identity("fixture", 1, {}), RunRecord())
+    return [path]
+
+
 def test_the_converter_overfits_eight_pairs(study: Study, tmp_path: Path) -> None:
     """The features' L1 falls below a fifth of what it starts from (noise: each frame must be learnt by heart)."""
     table = read_table(study.manifest)
     table.loc[table["utt_id"] == "c2", "split"] = "valid"
     write_table(tmp_path / "manifest.parquet", table, Identity("fixture", 1, {}), MANIFEST)
-    index = read_table(pairs(study)[0].with_suffix(".parquet"))
-    eight = index[(index["variant"] == 0) & (index["utt_id"] != "c2")]
+    every = PairShards(pairs(study))
+    eight = every.index[(every.index["variant"] == 0) & (every.index["utt_id"] != "c2")]
     assert len(eight) == 8
-    shutil.copytree(study.root / "pairs", tmp_path / "pairs")
-    write_table(tmp_path / "pairs" / "shard-0000.parquet", eight, Identity("fixture", 1, {}))
+    chosen = write_pairs(tmp_path / "pairs" / "shard-0000.npy", every, eight)
     options = {
         **CONVERTER,
         "width": 128,
@@ -182,7 +217,6 @@ def test_the_converter_overfits_eight_pairs(study: Study, tmp_path: Path) -> Non
     }
     experiment = PalindromicExperiment(converter=options)
     small = dataclasses.replace(study, manifest=tmp_path / "manifest.parquet")
-    chosen = [tmp_path / "pairs" / "shard-0000.npy"]
     folder = train(small, experiment, "converter", tmp_path / "model", pairs=chosen, models=study.models)
     path = losses(folder, "converter/features")
     assert np.mean(path[-5:]) < 0.2 * path[0], (path[0], path[-5:])
@@ -223,11 +257,12 @@ def test_a_converter_can_start_from_another_of_its_kind_only(
 
 
 SPECTROGRAM = {**LENGTHS, "segment_frames": 32, "reference_s": 0.5}
-PREPARATION = {**SPECTROGRAM, "channels": 16, "latent": 8, "bank": 2, "bank_channels": 4, "speaker_dim": 8}
+PREPARATION = {**SPECTROGRAM, "channels": 16, "latent": 8, "speaker_dim": 8}
+PREPARATION |= {"conv_bank_size": 2, "conv_bank_channels": 4}
+STEPBACK_STAGES = StepbackExperiment().stages
 DUAL_FLOW = {**SPECTROGRAM, "robustness_every": 2, "conversion_ramp": 1, "amendment_ramp": 1}
 
 
-# --------------------------------------------------------------------------------------------------------------- Takin-VC
 CONTENT = {
     **LENGTHS,
     "codes": 8,
@@ -259,12 +294,12 @@ FLOW = {
 
 @pytest.fixture(scope="module")
 def streams(study: Study, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
-    """What Takin-VC reads besides: mels and voice prints by the real stage, phones by chance and a frame short."""
+    """What Takin-VC reads besides: mels and speaker embeddings by the real stage, random phones that are a frame short."""
     root = tmp_path_factory.mktemp("streams")
-    paths = {role: [root / role / "shard-0000.npy"] for role in ("mels", "phones", "voices")}
+    paths = {role: [root / role / "shard-0000.npy"] for role in ("mels", "phones", "speaker_embeddings")}
     encoders = {
         "mels": FeaturesConfig(encoder="log-mel", layer=0),
-        "voices": FeaturesConfig(encoder="voice-print:ge2e", layer=0),
+        "speaker_embeddings": FeaturesConfig(kind="speaker", encoder="ge2e", layer=0),
     }
     for role, options in encoders.items():
         extract_features(study.audio[0], paths[role][0], options, CPU)
@@ -280,11 +315,11 @@ def streams(study: Study, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 def takin(
     study: Study, streams: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[TakinExperiment, Path]:
-    experiment = TakinExperiment(content=CONTENT, flow=FLOW, sampling_steps=2)
+    experiment = TakinExperiment(content=CONTENT, flow=FLOW, sampling_steps=2, speaker_encoder="ge2e")
     folder = tmp_path_factory.mktemp("takin")
-    heard = {role: streams[role] for role in ("phones", "voices")}
-    train(study, experiment, "content", folder / "content", **heard)
-    train(study, experiment, "flow", folder / "flow", **streams, models=[f"content={folder / 'content'}"])
+    auxiliary = {role: streams[role] for role in ("phones", "speaker_embeddings")}
+    train(study, experiment, "content", folder / "content", **auxiliary)
+    train(study, experiment, "flow", folder / "flow", **streams, audio=[], models=[f"content={folder / 'content'}"])
     return experiment, folder
 
 
@@ -333,10 +368,10 @@ def test_takin_resumes_bit_for_bit(
     """Two steps, then up to four, as the four of one go; the codebook's averages go on too."""
     experiment, folder = takin
     half = experiment.model_copy(update={stage: getattr(experiment, stage).model_copy(update={"steps": 2})})
-    heard = {role: paths for role, paths in streams.items() if stage == "flow" or role != "mels"}
+    inputs = streams | ({"audio": []} if stage == "flow" else {"mels": []})
     models = [f"content={folder / 'content'}"] if stage == "flow" else []
     for step in (half, experiment):
-        train(study, step, stage, tmp_path / stage, **heard, models=models)
+        train(study, step, stage, tmp_path / stage, **inputs, models=models)
     for name in ("model.safetensors", "config.json"):
         assert (tmp_path / stage / name).read_bytes() == (folder / stage / name).read_bytes(), name
 
@@ -346,16 +381,17 @@ def test_takin_joint_training_starts_from_another_of_its_kind_only(
 ) -> None:
     start = str(takin[1] / "flow")
     one = {**FLOW, "steps": 1, "learning_rate": 1e-12, "start_from": start}
-    joint = TakinExperiment(training="joint", flow=one)
-    train(study, joint, "flow", tmp_path / "warm", **streams)
+    joint = TakinExperiment(content_training="joint", flow=one)
+    train(study, joint, "flow", tmp_path / "warm", **streams, audio=[])
     ours, theirs = (load_file(path / "model.safetensors") for path in (tmp_path / "warm", takin[1] / "flow"))
     moving = ("usage", "sums", "centroids")
     assert all(np.allclose(ours[n], theirs[n], atol=1e-6) for n in theirs if not n.endswith(moving))
-    other = TakinExperiment(training="joint", voices="", flow=one)
-    with pytest.raises(BowerbirdError, match=r"flow.start_from: .*: its voice_dim is 256, this stage's is 0"):
-        train(study, other, "flow", tmp_path / "other", mels=streams["mels"], phones=streams["phones"])
+    other = TakinExperiment(content_training="joint", speaker_embeddings="", flow=one)
+    features = {"audio": [], "phones": streams["phones"]}
+    with pytest.raises(BowerbirdError, match=r"flow.start_from: .*: its speaker_dim is 256, this stage's is 0"):
+        train(study, other, "flow", tmp_path / "other", mels=streams["mels"], **features)
     with pytest.raises(BowerbirdError, match="--mels: missing: this stage trains on it"):
-        train(study, joint, "flow", tmp_path / "none", phones=streams["phones"])
+        train(study, joint, "flow", tmp_path / "none", **features)
 
 
 def test_takin_learns_the_mels_of_a_published_vocoder_and_converts_through_it(
@@ -370,7 +406,7 @@ def test_takin_learns_the_mels_of_a_published_vocoder_and_converts_through_it(
         experiment,
         "flow",
         tmp_path / "flow",
-        **{**streams, "mels": mels},
+        **{**streams, "mels": mels, "audio": []},
         models=[f"content={folder / 'content'}"],
     )
     config = json.loads((tmp_path / "flow/config.json").read_text())
@@ -381,17 +417,16 @@ def test_takin_learns_the_mels_of_a_published_vocoder_and_converts_through_it(
     spoken = Shards(study.audio, "num_samples").lengths()
     for row in made.to_dict("records"):
         assert row["status"] == "ok" and abs(row["num_samples"] - spoken[row["source_utt"]]) < 400
-    wrong = "it reads mels at 24 kHz of 100 dimensions, the flow makes mels of 80 bands, 50 frames a second"
+    wrong = "it reads mels at 24 kHz of 100 dimensions, the flow makes mels of 80 bands, 50 frames per second"
     with pytest.raises(BowerbirdError, match=wrong):
         convert(
             study, experiment, tmp_path / "w.parquet", [f"flow={folder / 'flow'}", published], phones=streams["phones"]
         )
-    copy = VocoderExperiment(published="published", features="mel-24k")
+    copy = VocoderExperiment(pretrained="published", features="mel-24k")
     through = dataclasses.replace(study, features=mels)
     assert len(set(convert(through, copy, tmp_path / "copy/trials.parquet", [published]))) == 3
 
 
-# ------------------------------------------------------------------------------------------------- Takin-VC's recognizer
 PPG = {
     **LENGTHS,
     "symbols": "words",
@@ -430,19 +465,27 @@ def test_a_recognizer_trains_on_transcripts_resumes_and_makes_features(
     assert (tmp_path / "half/model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     for layer, dim in ((0, len(said) + 1), (1, 16)):
         path = tmp_path / f"layer-{layer}" / "shard-0000.npy"
-        extract_features(study.audio[0], path, FeaturesConfig(encoder=f"phonetic:{whole}", layer=layer), CPU)
+        extract_features(study.audio[0], path, FeaturesConfig(kind="phonetic", encoder=str(whole), layer=layer), CPU)
         made = Shards([path])
         assert made.row_shape == (dim,)
         for utt_id, samples in Shards(study.audio, "num_samples").lengths().items():
             assert len(made[utt_id]) == (samples - 80) // 320
             assert layer or np.allclose(made[utt_id].astype(np.float32).sum(1), 1, atol=0.01)
     with pytest.raises(BowerbirdError, match=r"whole: layer 3: has blocks 1 to 2; 0: posteriors"):
-        extract_features(study.audio[0], path, FeaturesConfig(encoder=f"phonetic:{whole}", layer=3), CPU)
-    experiment = TakinExperiment(recognizer="trained", training="joint", voices="", flow=FLOW)
-    train(
-        study, experiment, "flow", tmp_path / "flow", mels=streams["mels"], phones=[tmp_path / "layer-0/shard-0000.npy"]
-    )
+        extract_features(study.audio[0], path, FeaturesConfig(kind="phonetic", encoder=str(whole), layer=3), CPU)
+    experiment = TakinExperiment(recognizer="trained", content_training="joint", speaker_embeddings="", flow=FLOW)
+    phones = [tmp_path / "layer-0/shard-0000.npy"]
+    train(study, experiment, "flow", tmp_path / "flow", mels=streams["mels"], phones=phones, audio=[])
     assert json.loads((tmp_path / "flow/config.json").read_text())["phones_dim"] == len(said) + 1
+
+
+def test_a_recognizer_can_start_from_another_of_its_kind_only(study: Study, tmp_path: Path) -> None:
+    start = str(train_recognizer(study, tmp_path / "first"))
+    train_recognizer(study, tmp_path / "warm", start_from=start, steps=1, learning_rate=1e-12)
+    ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("warm", "first"))
+    assert all(np.allclose(ours[name], theirs[name], atol=1e-6) for name in theirs)
+    with pytest.raises(BowerbirdError, match=r"ppg\.start_from: .*: its width is 16, this stage's is 32"):
+        train_recognizer(study, tmp_path / "other", start_from=start, width=32)
 
 
 def test_a_recognizer_wants_transcripts(study: Study, tmp_path: Path) -> None:
@@ -454,7 +497,6 @@ def test_a_recognizer_wants_transcripts(study: Study, tmp_path: Path) -> None:
         train_recognizer(study, tmp_path / "short", longest_s=0.1)
 
 
-# ------------------------------------------------------------------------------------------------------------- Stepback
 def stepback_experiment(speakers: str, **dual_flow: Any) -> StepbackExperiment:
     return StepbackExperiment(
         preparation={**PREPARATION, "speakers": speakers},
@@ -465,8 +507,7 @@ def stepback_experiment(speakers: str, **dual_flow: Any) -> StepbackExperiment:
 
 def parents(folder: Path, stage: str) -> list[str]:
     """`--models` of a stage of Stepback: all those before it."""
-    stages = StepbackExperiment.stages
-    return [f"{name}={folder / name}" for name in stages[: stages.index(stage)]]
+    return [f"{name}={folder / name}" for name in STEPBACK_STAGES[: STEPBACK_STAGES.index(stage)]]
 
 
 @pytest.fixture(scope="module", params=["reference", "table"])
@@ -487,12 +528,12 @@ def test_stepback_trains_its_stages_and_converts(
     assert len(losses(folder / "dual_flow", "encoder/robustness")) == 2
     models = [*study.models, *(f"{stage}={folder / stage}" for stage in experiment.stages)]
     amended = convert(study, experiment, tmp_path / "amended" / "trials.parquet", models)
-    before = experiment.model_copy(update={"uses": "preparation"})
+    before = experiment.model_copy(update={"checkpoint": "preparation"})
     prepared = convert(study, before, tmp_path / "prepared" / "trials.parquet", models)
     assert not set(amended) & set(prepared)
 
 
-@pytest.mark.parametrize("stage", StepbackExperiment.stages)
+@pytest.mark.parametrize("stage", STEPBACK_STAGES)
 def test_stepback_resumes_bit_for_bit(
     study: Study, stepback: tuple[StepbackExperiment, Path], tmp_path: Path, stage: str
 ) -> None:

@@ -24,8 +24,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-import bowerbird.systems.vocoder as vocoder_module
-from bowerbird.artifacts.identity import Identity, RunRecord
+from bowerbird.artifacts.identity import Identity, RunRecord, inputs_digest
+from bowerbird.artifacts.pairs import distances_path
 from bowerbird.artifacts.shards import ShardWriter
 from bowerbird.artifacts.tables import MANIFEST, write_table
 from bowerbird.config.sections.runtime import RuntimeConfig
@@ -35,14 +35,17 @@ from bowerbird.errors import BowerbirdError
 from bowerbird.nn.discriminators import Discriminators, PeriodDiscriminator
 from bowerbird.nn.vocos import Vocos
 from bowerbird.stages.training import PREEMPTED
-from bowerbird.stages.training.data import StageData, StepBatches, equal_parts
+from bowerbird.stages.training.data import StageData, StepBatches, equal_parts, shards_used
 from bowerbird.stages.training.loop import Trainer
 from bowerbird.stages.training.train import train_stage
-from bowerbird.systems.base import DataNeeds, StageInputs
+from bowerbird.stages.training.updates import StageUpdater
+from bowerbird.systems.base import BatchSpec, StageInputs
+from bowerbird.systems.vocoder import network, synthesis, training
 from bowerbird.systems.vocoder.synthesis import load_vocoder
 from bowerbird.systems.vocoder.training import VocoderTraining
 
 DIM = 6
+FEATURES_AND_AUDIO = frozenset({"features", "audio"})
 IDENTITY = Identity("fixture", 1, {"encoder": "none"})
 OPTIONS: dict[str, Any] = {
     "generator": "vocos-nano",
@@ -68,6 +71,13 @@ class Corpus:
             "features": [self.root / "features" / "shard-0000.npy", self.root / "features" / "shard-0001.npy"],
             "audio": [self.root / "audio" / "shard-0000.npy"],
         }
+
+    def open(self, spec: BatchSpec, **shards: list[Path]) -> StageData:
+        """What a stage that declares ``spec`` reads of it."""
+        inputs = self.inputs()
+        return StageData(
+            spec, inputs["manifest"], {name: inputs[name] for name in shards_used(spec) & inputs.keys()} | shards
+        )
 
 
 def write_corpus(root: Path, spoil: str = "") -> Corpus:
@@ -112,10 +122,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 def tiny_models() -> Iterator[None]:
     """The vocoder stage as it is, with models that take milliseconds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vocoder_module, "build_generator", lambda _, dim: Vocos(dim, dim=8, hidden=16, slow=1, fast=1))
-        patch.setattr(
-            vocoder_module, "nano_discriminators", lambda: Discriminators([PeriodDiscriminator(3, width=1 / 32)])
-        )
+        for module in (training, synthesis):
+            patch.setattr(module, "build_generator", lambda _, dim: Vocos(dim, dim=8, hidden=16, slow=1, fast=1))
+        patch.setattr(network, "nano_discriminators", lambda: Discriminators([PeriodDiscriminator(3, width=1 / 32)]))
         yield
 
 
@@ -172,10 +181,9 @@ def crash() -> None:
     raise Crash
 
 
-# -------------------------------------------------------------------------------------------------------------- batches
 def test_crops_pair_a_frame_with_its_samples(corpus: Corpus) -> None:
     """Frame i goes with samples [320i, 320i + 320), whatever the crop."""
-    data = StageData(DataNeeds(8, audio=True), **corpus.inputs())
+    data = corpus.open(BatchSpec(FEATURES_AND_AUDIO, 8))
     batches = StepBatches(data, data.items("train", at_least=8), seed=3, batch_size=7, part=slice(0, 7))
     starts = set()
     for step in range(1, 6):
@@ -187,7 +195,7 @@ def test_crops_pair_a_frame_with_its_samples(corpus: Corpus) -> None:
 
 
 def test_a_batch_depends_on_seed_and_step_alone(corpus: Corpus) -> None:
-    data = StageData(DataNeeds(8, audio=True), **corpus.inputs())
+    data = corpus.open(BatchSpec(FEATURES_AND_AUDIO, 8))
     items = data.items("train", at_least=8)
     whole = StepBatches(data, items, seed=3, batch_size=5, part=slice(0, 5))
     parts = [StepBatches(data, items, seed=3, batch_size=5, part=part) for part in equal_parts(5, 2)]
@@ -198,7 +206,7 @@ def test_a_batch_depends_on_seed_and_step_alone(corpus: Corpus) -> None:
 
 
 def test_an_epoch_has_every_utterance_once(corpus: Corpus) -> None:
-    data = StageData(DataNeeds(8), **corpus.inputs())
+    data = corpus.open(BatchSpec(frozenset({"features"}), 8))
     batches = StepBatches(data, data.items("train", at_least=8), seed=0, batch_size=7, part=slice(0, 7))
     for step in (1, 2, 3):
         assert sorted(item.utt_id for item in batches.draw(step)) == sorted(u for u in corpus.frames if u != "b-3")
@@ -207,7 +215,7 @@ def test_an_epoch_has_every_utterance_once(corpus: Corpus) -> None:
 def test_utterances_shorter_than_a_crop_are_left_out_and_counted(
     corpus: Corpus, caplog: pytest.LogCaptureFixture
 ) -> None:
-    data = StageData(DataNeeds(16), **corpus.inputs())
+    data = corpus.open(BatchSpec(frozenset({"features"}), 16))
     with caplog.at_level(logging.INFO):
         assert {item.utt_id for item in data.items("train", at_least=16)} == {"a-2", "a-3", "b-2"}
     assert "4 of less than 16 frames" in caplog.text
@@ -215,7 +223,6 @@ def test_utterances_shorter_than_a_crop_are_left_out_and_counted(
         train(corpus, corpus.root / "none", segment_frames=100)
 
 
-# ------------------------------------------------------------------------------------------------------------- learning
 def test_training_learns(corpus: Corpus, tmp_path: Path) -> None:
     train(corpus, tmp_path, steps=40, adversarial_from=1000, learning_rate=5e-3, valid_every=20, ema=0.0)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -244,7 +251,6 @@ def test_the_same_bytes_twice_and_with_workers(
     must_be_the_same(tmp_path, straight)
 
 
-# ------------------------------------------------------------------------------------------------------------- resuming
 def test_killed_and_run_again_is_the_same(
     corpus: Corpus, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -351,7 +357,6 @@ def test_sigterm_ends_the_command_with_75(corpus: Corpus, tmp_path: Path) -> Non
     assert not (tmp_path / "model.safetensors").exists()
 
 
-# ------------------------------------------------------------------------------------------------------- several parts
 def test_micro_batches_are_the_same_mathematics(corpus: Corpus, tmp_path: Path) -> None:
     for count in (1, 2):
         train(corpus, tmp_path / str(count), accumulate=count, grad_clip=50.0)
@@ -393,7 +398,6 @@ def must_agree(one: Path, other: Path) -> None:
         assert line == pytest.approx(expected_line, rel=1e-4)
 
 
-# ---------------------------------------------------------------------------------------------------------- bad numbers
 def test_a_loss_that_is_not_finite_names_the_utterances(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus", spoil="a-1")
     with pytest.raises(BowerbirdError, match=r"not finite; no model was written. The batch: .*a-1"):
@@ -405,50 +409,64 @@ def test_weights_that_are_not_finite_are_never_written(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last step can spoil weights without a loss that shows it."""
-    original = Trainer._update
+    original = StageUpdater.update
 
-    def spoil(self: Trainer, update: str, step: int, *rest: Any) -> dict[str, float]:
+    def spoil(self: StageUpdater, update: str, step: int, *rest: Any) -> dict[str, float]:
         losses = original(self, update, step, *rest)
         if step == 6 and update == "generator":
             with torch.no_grad():
                 self.stage.generator.conv_pre.weight[0, 0, 0] = float("nan")
         return losses
 
-    monkeypatch.setattr(Trainer, "_update", spoil)
+    monkeypatch.setattr(StageUpdater, "update", spoil)
     with pytest.raises(BowerbirdError, match=r"conv_pre.weight: not finite"):
         train(corpus, tmp_path, valid_every=100, ema=0.0)
     assert not (tmp_path / "model.safetensors").exists()
 
 
-# ---------------------------------------------------------------------------------------------------- vocoder's options
 def test_start_from_takes_weights_and_refuses_another_architecture(straight: Path) -> None:
     options = VocoderStage(**OPTIONS, start_from=str(straight))
-    stage = VocoderTraining.build(options, StageInputs(DIM))
+    stage = VocoderTraining(options, StageInputs(DIM))
     weights = load_file(straight / "model.safetensors")
     assert all(torch.equal(tensor, weights[name]) for name, tensor in stage.generator.state_dict().items())
-    with pytest.raises(BowerbirdError, match=r"start_from: .*its input_dim is 6, this stage's is 7"):
-        VocoderTraining.build(options, StageInputs(7))
+    with pytest.raises(BowerbirdError, match=r"vocoder\.start_from: .*: its input_dim is 6, this stage's is 7"):
+        VocoderTraining(options, StageInputs(7))
+
+
+def test_a_model_counts_by_its_weights_and_its_config(corpus: Corpus, straight: Path, tmp_path: Path) -> None:
+    """Not by its path: the same model elsewhere is the same input."""
+    copy = shutil.copytree(straight, tmp_path / "copy")
+    digests = []
+    for folder in (straight, copy):
+        train(corpus, tmp_path / folder.name, steps=1, start_from=str(folder))
+        identity = json.loads((tmp_path / folder.name / "config.json").read_text())["identity"]
+        assert "start_from" not in identity["params"]
+        digests.append(identity["inputs"]["start"])
+    assert digests == 2 * [inputs_digest([straight / "model.safetensors", straight / "config.json"])]
 
 
 def write_pairs(folder: Path, frames: dict[str, int], donor_of: dict[str, str]) -> list[Path]:
-    """Each frame's neighbours are rows 0 and 2 of the donor's shard, in the format of the stage `pairs`."""
-    writer = ShardWriter(folder / "shard-0000.npy", "int32", (2,))
+    """Each frame's neighbors are rows 0 and 2 of the donor's shard, in the format of the stage `pairs`."""
+    path = folder / "shard-0000.npy"
+    writer = ShardWriter(path, "int32", (2,))
     for utt_id, donor in donor_of.items():
-        facts = {"speaker": utt_id[0], "donor_speaker": donor, "donor_file": "ab".index(donor), "variant": 0}
-        writer.add(utt_id, np.tile([0, 2], (frames[utt_id], 1)), **facts)
+        columns = {"speaker": utt_id[0], "donor_speaker": donor, "donor_file": "ab".index(donor), "variant": 0}
+        unused = {"donor_session": "", "pool_frames": 3, "prompt_utt": ""}
+        writer.add(utt_id, np.tile([0, 2], (frames[utt_id], 1)), **columns, **unused)
+    np.save(distances_path(path), np.zeros((writer.total, 2), np.float16))
     writer.close(IDENTITY, RunRecord())
-    return [folder / "shard-0000.npy"]
+    return [path]
 
 
 def test_prematched_training_averages_retrieved_frames(corpus: Corpus, tmp_path: Path) -> None:
     pairs = write_pairs(tmp_path / "own", corpus.frames, {u: u[0] for u in corpus.frames})
-    data = StageData(DataNeeds(8, audio=True, same_speaker_pairs=True), **corpus.inputs(), pairs=pairs)
+    data = corpus.open(VocoderTraining.batch_spec(VocoderStage(**OPTIONS)), pairs=pairs)
     item = next(item for item in data.items("train") if item.utt_id == "b-1")
     crop = data.crop(item, 2, 8)
     donors = np.load(corpus.inputs()["features"][1]).astype(np.float32)
     expected = torch.from_numpy((donors[0] + donors[2]) / 2).expand(8, DIM)
     torch.testing.assert_close(crop["retrieved"], expected)
-    stage = VocoderTraining.build(VocoderStage(**OPTIONS), StageInputs(DIM))
+    stage = VocoderTraining(VocoderStage(**OPTIONS), StageInputs(DIM))
     batch = data.whole(item, 8)
     assert torch.equal(stage.forward(batch).wave, stage.generator(batch.retrieved))
     assert train(corpus, tmp_path / "out", pairs=pairs, steps=1) == 0
@@ -460,7 +478,7 @@ def test_prematched_training_refuses_pairs_of_other_speakers(corpus: Corpus, tmp
         train(corpus, tmp_path / "out", pairs=pairs)
 
 
-def test_chunks_are_heard_as_the_whole(straight: Path, tmp_path: Path) -> None:
+def test_chunks_sound_as_the_whole(straight: Path, tmp_path: Path) -> None:
     """A long input in chunks is within 1e-4 of the same in one go, and float16 weights load."""
     vocoder = load_vocoder(straight)
     features = torch.randn(150, DIM, generator=torch.Generator().manual_seed(0))
@@ -485,6 +503,8 @@ def test_chunks_are_heard_as_the_whole(straight: Path, tmp_path: Path) -> None:
         ({"audio": []}, r"--audio: missing"),
         ({"features": []}, r"--features: missing"),
         ({"models": ["vocoder"]}, r"--models: vocoder: not role=FOLDER"),
+        ({"models": ["vocoder=."]}, r"--models: vocoder: \.: holds no model.safetensors and no config.json"),
+        ({"mels": [Path("shard-0000.npy")]}, r"--mels: this stage does not read it"),
     ],
 )
 def test_mistakes_are_named(corpus: Corpus, tmp_path: Path, change: dict[str, Any], message: str) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 
-from bowerbird.cli.options import flags, parse_call
-from bowerbird.config.loading import dump_config, json_schema, load_config, merge, parse_config, read_yaml
+from bowerbird.cli.options import parse_call
+from bowerbird.config.base import ModelReference, flags, parse_model
+from bowerbird.config.loading import dump_config, json_schema, load_config, parse_config, read_yaml
+from bowerbird.config.merging import merge
 from bowerbird.config.paths import bundled
-from bowerbird.config.sections.codebook import CodebookConfig
 from bowerbird.config.sections.corpus import CorpusConfig
 from bowerbird.config.sections.features import FeaturesConfig
-from bowerbird.config.systems.base import conversion_params, stage_params
+from bowerbird.config.systems import SYSTEMS
 from bowerbird.errors import BowerbirdError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -76,8 +78,6 @@ def test_shipped_studies_are_valid_and_survive_a_round_trip(preset: str | None, 
 
 
 def test_flags_are_read_back_as_the_same_section() -> None:
-    import shlex
-
     def stage(corpus: CorpusConfig) -> None: ...
 
     def stage_features(options: FeaturesConfig) -> None: ...
@@ -87,21 +87,116 @@ def test_flags_are_read_back_as_the_same_section() -> None:
     )
     stage.__annotations__ = {"corpus": CorpusConfig}
     stage_features.__annotations__ = {"options": FeaturesConfig}
-    assert parse_call("x", stage, shlex.split(flags(corpus)))["corpus"] == corpus
+    assert parse_call("x", stage, shlex.split(flags(corpus.model_dump())))["corpus"] == corpus
     features = FeaturesConfig(layer=7, normalize_input=True)
-    assert parse_call("x", stage_features, shlex.split(flags(features)))["options"] == features
-
-
-def test_flags_choose_fields() -> None:
-    section = CodebookConfig(features="nano", num_codes=8)
-    assert flags(section, only=["num_codes"]) == "--num-codes 8"
-    assert "--features" not in flags(section, exclude=["features"])
+    assert parse_call("x", stage_features, shlex.split(flags(features.model_dump())))["options"] == features
 
 
 def test_params_hold_what_matters_and_no_names() -> None:
     config = parse_config(BASE)
-    assert '"steps":1000' in stage_params(config.experiments["vocoder"], "vocoder")
-    assert conversion_params(config.experiments["knnvc"]) == '{"k":4,"retrieval":"nearest","system":"knnvc"}'
+    assert config.experiments["vocoder"].training_params("vocoder")["steps"] == 1_000_000
+    assert "start_from" not in config.experiments["vocoder"].training_params("vocoder")
+    assert config.experiments["knnvc"].conversion_params() == {"k": 4, "retrieval": "nearest", "system": "knnvc"}
+
+
+def test_a_size_sets_what_is_not_given() -> None:
+    values = {"system": "palindromic", "size": "nano", "converter": {"layers": 2}}
+    config = parse_config(merge({**BASE, "pairs": {"knn4": {}}}, {"experiments": {"p": values}}))
+    nano = config.experiments["p"].converter
+    assert (nano.layers, nano.width, nano.start_from) == (2, 192, "bundled:nano-converter")
+    paper = SYSTEMS["palindromic"]().converter
+    assert (paper.layers, paper.width, paper.start_from, paper.steps) == (6, 1024, "", 200_000)
+
+
+def test_a_size_that_is_not_there_is_named() -> None:
+    with pytest.raises(BowerbirdError, match=r"experiments\.knnvc\.size = 'huge': input should be 'paper' or 'nano'"):
+        parse_config(merge(BASE, {"experiments": {"knnvc": {"size": "huge"}}}))
+
+
+STEPBACK, TAKIN = {"system": "stepback"}, {"system": "takin"}
+
+
+@pytest.mark.parametrize(
+    ("experiment", "message"),
+    [
+        ({**STEPBACK, "uses": "preparation"}, "experiments.old.uses: is now called 'checkpoint'"),
+        ({**STEPBACK, "input": "noise"}, "experiments.old.input: is now called 'corruption'"),
+        ({**STEPBACK, "input_level": 1.0}, "experiments.old.input_level: is now called 'corruption_level'"),
+        ({**STEPBACK, "preparation": {"bank": 2}}, "experiments.old.preparation.bank: is now called 'conv_bank_size'"),
+        (
+            {**STEPBACK, "preparation": {"bank_channels": 2}},
+            "experiments.old.preparation.bank_channels: is now called 'conv_bank_channels'",
+        ),
+        (
+            {**STEPBACK, "preparation": {"halvings": 2}},
+            "experiments.old.preparation.halvings: is now called 'num_downsamplings'",
+        ),
+        ({**TAKIN, "voices": "voice"}, "experiments.old.voices: is now called 'speaker_embeddings'"),
+        ({**TAKIN, "voice_encoder": "ge2e"}, "experiments.old.voice_encoder: is now called 'speaker_encoder'"),
+        ({**TAKIN, "recogniser": "given"}, "experiments.old.recogniser: is now called 'recognizer'"),
+        ({**TAKIN, "recognizer": "given"}, "experiments.old.recognizer: 'given': is now called 'pretrained'"),
+        ({**TAKIN, "training": "joint"}, "experiments.old.training: is now called 'content_training'"),
+        ({"system": "vocoder", "published": "x"}, "experiments.old.published: is now called 'pretrained'"),
+    ],
+)
+def test_an_old_name_is_answered_with_the_new_one(experiment: dict, message: str) -> None:
+    with pytest.raises(BowerbirdError) as caught:
+        parse_config(merge(BASE, {"experiments": {"old": experiment}}))
+    assert message in str(caught.value).splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ({"padding": "centre"}, "features.old.padding: 'centre': is now called 'center'"),
+        ({"encoder": "phonetic:bundled:nano-phones"}, "write kind: phonetic and encoder: bundled:nano-phones"),
+        ({"encoder": "voice-print:ge2e"}, "write kind: speaker and encoder: ge2e"),
+        ({"kind": "spectrogram"}, "features.kind: spectrogram: spectrograms are log-mel"),
+        ({"encoder": "log-mel", "kind": "phonetic"}, "features.kind: phonetic: spectrograms are log-mel"),
+    ],
+)
+def test_features_of_old_or_contradictory_kinds_are_explained(features: dict, message: str) -> None:
+    with pytest.raises(BowerbirdError) as caught:
+        parse_config(merge(BASE, {"features": {"old": features}}))
+    assert message in str(caught.value)
+
+
+def test_the_kind_of_features_decides_the_default_layer() -> None:
+    config = parse_config(
+        {
+            "features": {
+                "mel": {"encoder": "log-mel"},
+                "phones": {"kind": "phonetic", "encoder": "bundled:nano-phones"},
+                "states": {"kind": "phonetic", "encoder": "openai/whisper-small", "layer": 12},
+                "nano": {},
+            }
+        }
+    )
+    assert {name: (f.kind, f.layer) for name, f in config.features.items()} == {
+        "mel": ("spectrogram", 0),
+        "phones": ("phonetic", 0),
+        "states": ("phonetic", 12),
+        "nano": ("self-supervised", 3),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "reference"),
+    [
+        ("bundled:nano-vocoder", ModelReference("bundled", "nano-vocoder")),
+        ("vocoder", ModelReference("trained", "vocoder", "vocoder")),
+        ("trained:takin/flow", ModelReference("trained", "takin", "flow")),
+        ("trained:takin", ModelReference("trained", "takin", "vocoder")),
+        ("nvidia/bigvgan@abc", ModelReference("hub", "nvidia/bigvgan", revision="abc")),
+        ("hub:nvidia/bigvgan", ModelReference("hub", "nvidia/bigvgan")),
+        ("./models/mine", ModelReference("folder", "./models/mine")),
+        ("/data/models/mine", ModelReference("folder", "/data/models/mine")),
+        ("results/other/training/vocoder/vocoder", ModelReference("folder", "results/other/training/vocoder/vocoder")),
+    ],
+)
+def test_a_model_is_parsed_once_into_one_type(text: str, reference: ModelReference) -> None:
+    assert parse_model(text, stage="vocoder") == reference
+    assert parse_model(str(reference), stage="vocoder") == reference
 
 
 def test_bundled_names_what_there_is() -> None:
@@ -109,7 +204,6 @@ def test_bundled_names_what_there_is() -> None:
         bundled("bundled:nano-encodr")
 
 
-# ---------------------------------------------------------------------------------------------------------------- like
 def test_a_variant_like_another_has_its_values_but_for_its_own() -> None:
     config = parse_config(
         {

@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 import pytest
+from speech import voice
 
 from bowerbird.metrics.distortion import ORDER, align, mel_cepstra, mel_cepstral_distortion
 from bowerbird.metrics.prosody import PitchTrack, energy_correlation, energy_track, prosody_scores
 from bowerbird.nn.mel import LogMel
-from speech import voice
 
 
 def wave(pitch: float = 120, seconds: float = 1.0, seed: int = 0) -> np.ndarray:
@@ -64,7 +64,6 @@ def test_the_path_is_the_cheapest_by_brute_force() -> None:
     assert cost[path[:, 0], path[:, 1]].sum() == pytest.approx(cheapest(4, 3))
 
 
-# --------------------------------------------------------------------------------------------------------------- energy
 def test_energy_follows_the_words_and_not_the_loudness() -> None:
     track = energy_track(wave())
     assert len(track) == 16000 // 256 + 1

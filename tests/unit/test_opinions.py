@@ -10,18 +10,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchaudio
+from speech import voice
 
 from bowerbird.artifacts.files import file_sha256
 from bowerbird.errors import BowerbirdError
 from bowerbird.metrics.nisqa import Nisqa
-from bowerbird.metrics.opinion import OpinionJudge
-from speech import voice
+from bowerbird.metrics.opinion import OpinionScorer
 
 WAVE = voice(140, 1.3, 0).astype(np.float32) / 32768
 State = dict[str, torch.Tensor]
 
 
-# ---------------------------------------------------------------------------------------------------------------- NISQA
 ARGS = {
     "ms_sr": None,
     "ms_fmax": 20000,
@@ -128,8 +127,8 @@ def nisqa_by_hand(wave: np.ndarray, state: State, heads: list[str]) -> list[floa
         q, k, v = (x @ state[f"{layer}.self_attn.in_proj_weight"].T + state[f"{layer}.self_attn.in_proj_bias"]).chunk(
             3, 1
         )
-        heard = torch.softmax(q @ k.T / 8, dim=1) @ v
-        x = norm(x + linear(heard, f"{layer}.self_attn.out_proj"), f"{layer}.norm1")
+        attended = torch.softmax(q @ k.T / 8, dim=1) @ v
+        x = norm(x + linear(attended, f"{layer}.self_attn.out_proj"), f"{layer}.norm1")
         x = norm(x + linear(linear(x, f"{layer}.linear1").relu(), f"{layer}.linear2"), f"{layer}.norm2")
     found = []
     for head in heads:
@@ -139,31 +138,31 @@ def nisqa_by_hand(wave: np.ndarray, state: State, heads: list[str]) -> list[floa
 
 
 def test_nisqa_is_computed_as_published(tmp_path: Path) -> None:
-    judge = OpinionJudge("nisqa", str(write_nisqa(tmp_path / "nisqa")))
+    scorer = OpinionScorer("nisqa", str(write_nisqa(tmp_path / "nisqa")))
     names = ["nisqa", *(f"nisqa_{d}" for d in ("noisiness", "discontinuity", "coloration", "loudness"))]
     expected = nisqa_by_hand(WAVE, nisqa_state(), [f"pool_layers.{n}" for n in range(5)])
-    assert judge.score(WAVE) == {
+    assert scorer.score(WAVE) == {
         name: pytest.approx(value, abs=2e-4) for name, value in zip(names, expected, strict=True)
     }
     assert len(set(np.round(expected, 3))) == 5  # heads do not stand in for each other
-    assert judge.model == "nisqa nisqa.tar at 16000 Hz"
-    assert judge.weights_sha256 == file_sha256(tmp_path / "nisqa" / "nisqa.tar")
-    assert judge.score(WAVE) == judge.score(WAVE.copy())
+    assert scorer.describe().model == "nisqa nisqa.tar at 16000 Hz"
+    assert scorer.describe().weights_sha256 == file_sha256(tmp_path / "nisqa" / "nisqa.tar")
+    assert scorer.score(WAVE) == scorer.score(WAVE.copy())
 
 
 def test_nisqa_of_quality_alone_has_one_metric(tmp_path: Path) -> None:
-    judge = OpinionJudge("mos", str(write_nisqa(tmp_path, heads=1)))
-    assert judge.score(WAVE) == {"mos": pytest.approx(nisqa_by_hand(WAVE, nisqa_state(1), ["pool"])[0], abs=2e-4)}
+    scorer = OpinionScorer("mos", str(write_nisqa(tmp_path, heads=1)))
+    assert scorer.score(WAVE) == {"mos": pytest.approx(nisqa_by_hand(WAVE, nisqa_state(1), ["pool"])[0], abs=2e-4)}
 
 
-def test_nisqa_hears_short_and_long_speech_and_its_own_rate(tmp_path: Path) -> None:
-    judge = Nisqa(write_nisqa(tmp_path, ms_max_segments=10) / "nisqa.tar", "o")
-    assert np.isfinite(judge.score(WAVE[:100])).all()
-    windows = judge.windows(WAVE)
+def test_nisqa_scores_short_and_long_speech_and_its_own_rate(tmp_path: Path) -> None:
+    scorer = Nisqa(write_nisqa(tmp_path, ms_max_segments=10) / "nisqa.tar", "o")
+    assert np.isfinite(scorer.score(WAVE[:100])).all()
+    windows = scorer.windows(WAVE)
     assert len(windows) > 20  # more than the network takes at once: parts, by their windows
-    parts = [judge.network(part).double() for part in windows.split(10)]
+    parts = [scorer.network(part).double() for part in windows.split(10)]
     expected = sum(len(w) * p for w, p in zip(windows.split(10), parts, strict=True)) / len(windows)
-    assert judge.score(WAVE) == pytest.approx(expected.tolist())
+    assert scorer.score(WAVE) == pytest.approx(expected.tolist())
     wide = Nisqa(write_nisqa(tmp_path / "wide", ms_sr=48000) / "nisqa.tar", "o")
     assert wide.rate == 48000 and abs(len(wide.windows(WAVE)) - len(windows)) <= 1
 
@@ -179,10 +178,9 @@ def test_nisqa_hears_short_and_long_speech_and_its_own_rate(tmp_path: Path) -> N
 )
 def test_another_nisqa_is_refused(tmp_path: Path, changed: dict, says: str) -> None:
     with pytest.raises(BowerbirdError, match=rf"evaluation\.opinions\.nisqa: .*nisqa\.tar: .*{says}"):
-        OpinionJudge("nisqa", str(write_nisqa(tmp_path, **changed)))
+        OpinionScorer("nisqa", str(write_nisqa(tmp_path, **changed)))
 
 
-# ---------------------------------------------------------------------------------------------------------------- UTMOS
 WIDTH, CONVOLUTIONS = 128, [(64, 10, 5)] + [(64, 3, 2)] * 4 + [(64, 2, 2)] * 2
 
 
@@ -251,7 +249,7 @@ def write_utmos(folder: Path, state: State) -> Path:
 def test_utmos_is_computed_as_published(tmp_path: Path) -> None:
     model = small_wav2vec()
     state = published(model)
-    judge = OpinionJudge("utmos", str(write_utmos(tmp_path, state)))
+    scorer = OpinionScorer("utmos", str(write_utmos(tmp_path, state)))
     lstm = torch.nn.LSTM(WIDTH + 14, 20, batch_first=True, bidirectional=True)
     lstm.load_state_dict(
         {key.removeprefix("blstm."): value for key, value in state.items() if key.startswith("blstm.")}
@@ -267,36 +265,37 @@ def test_utmos_is_computed_as_published(tmp_path: Path) -> None:
                 + state["projection.0.bias"]
             )
             expected = float((x.relu() @ state["projection.2.weight"].T + state["projection.2.bias"]).mean()) * 2 + 3
-        assert judge.score(WAVE[:samples]) == {"utmos": pytest.approx(expected, abs=1e-3)}
-    assert judge.model == "utmos22-strong utmos22_strong_step7459_v1.pt"
-    assert np.isfinite(judge.score(WAVE[:50])["utmos"])
+        assert scorer.score(WAVE[:samples]) == {"utmos": pytest.approx(expected, abs=1e-3)}
+    assert scorer.describe().model == "utmos22-strong utmos22_strong_step7459_v1.pt"
+    assert np.isfinite(scorer.score(WAVE[:50])["utmos"])
 
 
 def test_utmos_of_another_kind_is_refused(tmp_path: Path) -> None:
     state = published(small_wav2vec())
     del state["wav2vec2.encoder.layers.1.fc2.weight"]
     with pytest.raises(BowerbirdError, match=r"evaluation\.opinions\.utmos: .*not the weights of UTMOS22 strong"):
-        OpinionJudge("utmos", str(write_utmos(tmp_path, state)))
+        OpinionScorer("utmos", str(write_utmos(tmp_path, state)))
     (tmp_path / "utmos22_strong_step7459_v1.pt").write_bytes(b"nothing of the kind")
     with pytest.raises(BowerbirdError, match="cannot be read"):
-        OpinionJudge("utmos", str(tmp_path))
+        OpinionScorer("utmos", str(tmp_path))
 
 
-def test_building_a_judge_leaves_random_numbers_as_they_were(tmp_path: Path) -> None:
+def test_building_a_scorer_leaves_random_numbers_as_they_were(tmp_path: Path) -> None:
     folder = write_utmos(tmp_path, published(small_wav2vec()))
     torch.manual_seed(3)
     before = torch.rand(1)
     torch.manual_seed(3)
-    OpinionJudge("utmos", str(folder))
+    OpinionScorer("utmos", str(folder))
     assert torch.rand(1) == before
 
 
-# -------------------------------------------------------------------------------------------------------------- folders
-def test_a_folder_with_two_judges_is_refused(tmp_path: Path) -> None:
+def test_a_folder_with_two_models_is_refused(tmp_path: Path) -> None:
     write_nisqa(tmp_path)
     write_nisqa(tmp_path, heads=1)
-    with pytest.raises(BowerbirdError, match=r"has nisqa\.tar and nisqa_mos_only\.tar; which is meant"):
-        OpinionJudge("nisqa", str(tmp_path))
+    with pytest.raises(
+        BowerbirdError, match=r"has nisqa\.tar and nisqa_mos_only\.tar; leave one of them in the folder"
+    ):
+        OpinionScorer("nisqa", str(tmp_path))
 
 
 def test_weights_that_would_run_code_are_not_run(tmp_path: Path) -> None:
@@ -306,5 +305,5 @@ def test_weights_that_would_run_code_are_not_run(tmp_path: Path) -> None:
 
     torch.save({"args": ARGS, "model_state_dict": Trap()}, tmp_path / "nisqa.tar")
     with pytest.raises(BowerbirdError, match="cannot be read"):
-        OpinionJudge("nisqa", str(tmp_path))
+        OpinionScorer("nisqa", str(tmp_path))
     assert not (tmp_path / "ran").exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +11,7 @@ from torch import nn
 from bowerbird.config.loading import parse_config
 from bowerbird.config.systems.palindromic import ConverterStage
 from bowerbird.encoders.speaker import load_speaker_network
-from bowerbird.systems.palindromic.network import Converter
+from bowerbird.systems.palindromic.network import Converter, build_converter
 from bowerbird.systems.palindromic.training import ConverterTraining, SpeakerLoss
 
 NANO = {"layers": 2, "heads": 2, "width": 32, "feedforward": 48, "dropout": 0.0}
@@ -19,6 +21,11 @@ def awake(converter: Converter) -> Converter:
     """Its last layer starts at zero; here it says something."""
     nn.init.normal_(converter.outward.weight, generator=torch.Generator().manual_seed(1))
     return converter.eval()
+
+
+def full(**options: Any) -> Converter:
+    """With the sizes that the stage has by default."""
+    return build_converter({**ConverterStage(**options).model_dump(), "feature_dim": 1024})
 
 
 def nano(conditioning: str = "concat") -> Converter:
@@ -32,14 +39,14 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def test_the_full_converter_has_77_million_parameters() -> None:
     with torch.device("meta"):
-        converter = Converter(1024)
+        converter = full()
     assert sum(p.numel() for p in converter.parameters()) == pytest.approx(77e6, rel=0.01)
 
 
 @pytest.mark.parametrize("conditioning", ["concat", "cross_attention"])
 def test_full_width_forward_and_backward_reach_every_parameter(conditioning: str) -> None:
     """Width, heads and feed-forward of the paper; two of the six layers, so that the test takes seconds."""
-    converter = awake(Converter(1024, layers=2, conditioning=conditioning))
+    converter = awake(full(layers=2, conditioning=conditioning))
     features, prompt = noise(2, 12, 1024), noise(2, 9, 1024, seed=1)
     output = converter(features, prompt, torch.tensor([9, 5]))
     assert output.shape == features.shape
@@ -55,7 +62,7 @@ def test_training_starts_from_no_conversion() -> None:
 
 
 @pytest.mark.parametrize("conditioning", ["concat", "cross_attention"])
-def test_padding_of_the_prompt_is_not_heard_and_speech_is(conditioning: str) -> None:
+def test_padding_of_the_prompt_is_not_read_and_speech_is(conditioning: str) -> None:
     converter = nano(conditioning)
     features, prompt = noise(1, 6, 8), noise(1, 10, 8, seed=2)
     changed = prompt.clone()
@@ -73,9 +80,9 @@ def test_speaker_loss_is_zero_for_the_same_wave_and_its_gradient_reaches_the_wav
     same = loss(wave, list(wave))
     assert float(same["speaker"]) == pytest.approx(0.0, abs=1e-5)
     other = (0.1 * noise(2, 32000, seed=5)).cumsum(-1).diff(prepend=torch.zeros(2, 1)).requires_grad_(True)
-    heard = loss(other, [0.05 * noise(16000, seed=7).cumsum(0) for _ in range(2)])
-    assert float(heard["speaker"].detach()) > 0.01
-    heard["speaker"].backward()
+    found = loss(other, [0.05 * noise(16000, seed=7).cumsum(0) for _ in range(2)])
+    assert float(found["speaker"].detach()) > 0.01
+    found["speaker"].backward()
     assert other.grad.abs().sum() > 0
     assert all(p.grad is None for p in loss.parameters())
 

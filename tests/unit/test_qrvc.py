@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 
 from bowerbird.config.systems.qrvc import ResynthesisStage
 from bowerbird.nn.discriminators import vits_discriminators
+from bowerbird.nn.nearest import SearchPool
 from bowerbird.nn.quantizer import Quantizer
-from bowerbird.stages.codebook.assign import lookup_units
 from bowerbird.systems.base import StageInputs, Utterance
 from bowerbird.systems.qrvc.network import Disentangler
 from bowerbird.systems.qrvc.system import QrVC
@@ -49,7 +49,8 @@ def test_look_up_agrees_with_brute_force_and_with_the_codebook_stage(assignment:
     else:
         expected = ((points[:, None] - table[None]) ** 2).sum(-1).argmin(1)
     assert codes.reshape(-1).tolist() == expected.tolist()
-    assert codes.reshape(-1).tolist() == lookup_units(points.astype(np.float32), centroids.numpy(), assignment).tolist()
+    units = SearchPool(centroids.numpy(), assignment).best(points.astype(np.float32))  # as the stage `codebook` does
+    assert codes.reshape(-1).tolist() == units.tolist()
     assert torch.equal(quantized, centroids[codes])  # not normalized
 
 
@@ -116,7 +117,7 @@ def test_it_goes_on_from_another_qrvc_with_this_studys_codebook(
         codebook = tmp_path / f"centroids-{seed}.safetensors"
         save_file({"centroids": noise(4, 16, seed=seed)}, codebook)
         options = ResynthesisStage(generator="vocos-nano", start_from=start, variation_dim=variation_dim)
-        return ResynthesisTraining.build(options, StageInputs(16, codebook=codebook))
+        return ResynthesisTraining(options, StageInputs(16, codebook=codebook))
 
     before = stage(1)
     save_file(before.exported.state_dict(), tmp_path / "model.safetensors")

@@ -91,9 +91,9 @@ def test_a_large_table_gets_replicates_for_its_smallest_p_value() -> None:
 def test_blocks_do_not_change_replicates(monkeypatch: pytest.MonkeyPatch) -> None:
     speakers = [f"s{i % 5}" for i in range(30)], [f"t{i % 6}" for i in range(30)]
     columns = np.random.default_rng(3).normal(size=30), np.ones(30)
-    whole = replicate(columns, *speakers, Resampling(200))
-    monkeypatch.setattr("bowerbird.metrics.statistics._BLOCK", 70)
-    assert replicate(columns, *speakers, Resampling(200)) == pytest.approx(whole, abs=1e-12)
+    whole = replicate(columns, *speakers, Resampling(200)).replicates
+    monkeypatch.setattr("bowerbird.metrics.statistics.MOST_WEIGHTS", 70)
+    assert replicate(columns, *speakers, Resampling(200)).replicates == pytest.approx(whole, abs=1e-12)
 
 
 def test_an_eer_has_an_interval_and_a_paired_difference() -> None:
@@ -102,5 +102,6 @@ def test_an_eer_has_an_interval_and_a_paired_difference() -> None:
     real, near, far = rng.normal(0.8, 0.1, 100), rng.normal(0.75, 0.1, 100), rng.normal(0.4, 0.1, 100)
     found = estimate((real, near), *speakers, Resampling(200), equal_error_rate)
     assert found.low < found.value < found.high and 0.2 < found.value < 0.6
-    difference = estimate_difference((real, near), (real, far), *speakers, Resampling(200), equal_error_rate)
+    systems = (replicate((real, made), *speakers, Resampling(200), equal_error_rate) for made in (near, far))
+    difference = estimate_difference(*systems)
     assert difference.low > 0 and difference.p_value < 0.05

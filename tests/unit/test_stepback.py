@@ -1,4 +1,4 @@
-"""Stepback beside its formulae: whom each loss moves, what bounds the amendment, who is heard."""
+"""Stepback beside its formulae: which parts each loss moves, what bounds the amendment, which speech counts."""
 
 from __future__ import annotations
 
@@ -12,27 +12,21 @@ import torch
 from safetensors.torch import save_file
 
 from bowerbird.config.loading import parse_config
-from bowerbird.config.sections.training import TrainingConfig
 from bowerbird.config.systems.stepback import ClassifierStage, DualFlowStage, PreparationStage, StepbackExperiment
 from bowerbird.errors import BowerbirdError
 from bowerbird.nn.mel import LogMagnitude, griffin_lim
-from bowerbird.nn.multitarget import Decoder, Encoder
+from bowerbird.nn.multitarget import SpectrogramDecoder, SpectrogramEncoder
 from bowerbird.stages.training.distributed import Processes
-from bowerbird.stages.training.loop import Trainer
+from bowerbird.stages.training.updates import StageUpdater
 from bowerbird.systems.base import Batch, StageInputs, Utterance
 from bowerbird.systems.stepback.corruption import FAINTEST, corrupt, degrade
-from bowerbird.systems.stepback.network import Autoencoder
+from bowerbird.systems.stepback.network import Autoencoder, log_prob_of_others, next_other_speaker
 from bowerbird.systems.stepback.system import Stepback
-from bowerbird.systems.stepback.training import (
-    ClassifierTraining,
-    DualFlowTraining,
-    PreparationTraining,
-    another,
-    anyone_but,
-)
+from bowerbird.systems.stepback.training import ClassifierTraining, DualFlowTraining, PreparationTraining
 
 BANDS, SPEAKERS = 12, ("ann", "bob", "cat")
-SIZES = {"channels": 16, "latent": 8, "bank": 2, "bank_channels": 4, "dropout": 0.0, "speaker_dim": 6, "batch_size": 4}
+SIZES = {"channels": 16, "latent": 8, "dropout": 0.0, "speaker_dim": 6, "batch_size": 4}
+SIZES |= {"conv_bank_size": 2, "conv_bank_channels": 4}
 TERMS = ("reconstruction", "toward", "away", "amendment", "robustness")
 
 
@@ -42,13 +36,13 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def batch(labels: tuple[int, ...] = (0, 1, 2, 0), frames: int = 32) -> Batch:
     count = len(labels)
-    return Batch(
-        tuple(f"utterance {number}" for number in range(count)),
-        features=noise(count, frames, BANDS) * 2 - 5,
-        prompt_audio=0.1 * noise(count, 320 * 90, seed=1),
-        prompt_frames=torch.full((count,), 90),
-        speaker=torch.tensor(labels),
-    )
+    tensors = {
+        "features": noise(count, frames, BANDS) * 2 - 5,
+        "prompt_audio": 0.1 * noise(count, 320 * 90, seed=1),
+        "prompt_frames": torch.full((count,), 90),
+        "speaker": torch.tensor(labels),
+    }
+    return Batch(tuple(f"utterance {number}" for number in range(count)), tensors)
 
 
 def save(stage: Any, folder: Path) -> Path:
@@ -63,21 +57,21 @@ def prepared(request: pytest.FixtureRequest, tmp_path: Path) -> StageInputs:
     """Untrained stages 1 and 2 on disk."""
     torch.manual_seed(0)
     inputs = StageInputs(BANDS, speakers=SPEAKERS)
-    first = PreparationTraining.build(PreparationStage(speakers=request.param, **SIZES), inputs)
+    first = PreparationTraining(PreparationStage(speakers=request.param, **SIZES), inputs)
     models = {"preparation": save(first, tmp_path / "preparation")}
     inputs = StageInputs(BANDS, models=models, speakers=SPEAKERS)
-    second = ClassifierTraining.build(ClassifierStage(channels=8, dropout=0.0), inputs)
+    second = ClassifierTraining(ClassifierStage(channels=8, dropout=0.0), inputs)
     models["classifier"] = save(second, tmp_path / "classifier")
     return inputs
 
 
 def dual_flow(inputs: StageInputs, **values: Any) -> DualFlowTraining:
     options = {"batch_size": 4, "conversion_ramp": 0, "amendment_ramp": 0, "robustness_every": 2, "margin": 50.0}
-    return DualFlowTraining.build(DualFlowStage(**{**options, **values}), inputs)
+    return DualFlowTraining(DualFlowStage(**{**options, **values}), inputs)
 
 
-def loop(stage: DualFlowTraining) -> Trainer:
-    return Trainer(stage, stage.options, TrainingConfig(), None, [], Processes(0, 1, torch.device("cpu")), None, None)
+def updater(stage: DualFlowTraining) -> StageUpdater:
+    return StageUpdater(stage, Processes(0, 1, torch.device("cpu")))
 
 
 def moved(stage: DualFlowTraining, step: int) -> dict[str, bool]:
@@ -86,12 +80,12 @@ def moved(stage: DualFlowTraining, step: int) -> dict[str, bool]:
         "encoder": stage.autoencoder.encoder,
         "decoder": stage.autoencoder.decoder,
         "classifier": stage.classifier,
-        "voices": stage.voices,
+        "embeddings": stage.embeddings,
     }
     if stage.autoencoder.table is not None:
         parts["table"] = stage.autoencoder.table
     before = {name: [p.clone() for p in part.parameters()] for name, part in parts.items()}
-    loop(stage).step(step, batch())
+    updater(stage).step(step, batch())
     pairs = {name: zip(before[name], part.parameters(), strict=True) for name, part in parts.items()}
     return {name: any(not torch.equal(a, b) for a, b in both) for name, both in pairs.items()}
 
@@ -125,7 +119,7 @@ def test_a_robustness_step_uses_no_other_term_and_other_steps_not_that_one(prepa
 
 def test_the_decoder_learns_at_its_own_rate(prepared: StageInputs) -> None:
     stage = dual_flow(prepared, decoder_rate=0.25, learning_rate=0.01)
-    loop(stage).step(1, batch())
+    updater(stage).step(1, batch())
     assert stage.optimizers["encoder"].param_groups[0]["lr"] == pytest.approx(0.01)
     assert stage.optimizers["decoder"].param_groups[0]["lr"] == pytest.approx(0.0025)
     still = dual_flow(prepared, decoder_rate=0.0)
@@ -154,8 +148,8 @@ def test_the_amendment_moves_the_conversion_away_from_its_source(prepared: Stage
     """Alone, it widens the distance until the margin, and stops there."""
     only = {f"{name}_weight": float(name == "amendment") for name in TERMS}
     stage = dual_flow(prepared, margin=3.0, learning_rate=3e-3, robustness_every=0, **only)
-    trainer = loop(stage)
-    distances = [trainer.step(step, batch())["encoder/distance"] for step in range(1, 61)]
+    steps = updater(stage)
+    distances = [steps.step(step, batch())["encoder/distance"] for step in range(1, 61)]
     assert distances[0] < 2.7 < 2.9 < distances[-1] < 3.6, (distances[0], distances[-1])
 
 
@@ -163,22 +157,22 @@ def test_ramps(prepared: StageInputs) -> None:
     stage = dual_flow(prepared, conversion_from=2, conversion_ramp=4)
     assert [stage.ramp(step, 2, 4) for step in (1, 2, 3, 4, 6, 9)] == [0, 0, 0.25, 0.5, 1, 1]
     assert stage.ramp(1, 0, 0) == 1
-    flow = stage.forward(batch())
-    early, later = (stage.losses("encoder", batch(), flow, step) for step in (1, 3))
+    latent = stage.forward(batch())
+    early, later = (stage.losses("encoder", batch(), latent, step) for step in (1, 3))
     assert "toward" not in early and float(later["toward"].detach()) > 0
 
 
-def test_another_is_the_next_of_another_speaker() -> None:
-    assert another(torch.tensor([0, 0, 1, 0])).tolist() == [2, 2, 3, 2]
-    assert another(torch.tensor([4, 4])).tolist() == [0, 1]
+def test_the_other_speaker_is_the_next_one_in_the_batch() -> None:
+    assert next_other_speaker(torch.tensor([0, 0, 1, 0])).tolist() == [2, 2, 3, 2]
+    assert next_other_speaker(torch.tensor([4, 4])).tolist() == [0, 1]
 
 
-def test_anyone_but_is_the_log_of_the_other_probabilities() -> None:
+def test_the_log_of_the_probability_of_others() -> None:
     scores = noise(5, 4, seed=3).log_softmax(dim=1)
     labels = torch.tensor([0, 1, 2, 3, 0])
     expected = (1 - scores.exp().gather(1, labels[:, None])[:, 0]).log()
-    assert torch.allclose(anyone_but(scores, labels), expected, atol=1e-4)
-    alone = anyone_but(torch.zeros(1, 1), torch.zeros(1, dtype=torch.long))
+    assert torch.allclose(log_prob_of_others(scores, labels), expected, atol=1e-4)
+    alone = log_prob_of_others(torch.zeros(1, 1), torch.zeros(1, dtype=torch.long))
     assert torch.isfinite(alone).all()
 
 
@@ -191,7 +185,7 @@ def test_a_batch_of_one_speaker_has_one_flow(prepared: StageInputs) -> None:
 
 @pytest.mark.parametrize("frames", [1, 7, 31, 64, 101])
 def test_any_length_goes_in_and_comes_out(frames: int) -> None:
-    encoder, decoder = Encoder(BANDS, 16, 8, 2, 4, 2, 0.0), Decoder(BANDS, 16, 8, 2, 6)
+    encoder, decoder = SpectrogramEncoder(BANDS, 16, 8, 2, 4, 2, 0.0), SpectrogramDecoder(BANDS, 16, 8, 2, 6)
     content = encoder(noise(2, frames, BANDS))
     assert content.shape == (2, max(8, -(-frames // 4)), 8)
     assert decoder(content, noise(2, 6), frames).shape == (2, frames, BANDS)
@@ -210,8 +204,8 @@ def test_noise_only_adds_power_and_the_band_limit_is_in_the_upper_half() -> None
     assert float(10 * (power / added).log10()) == pytest.approx(10.0, abs=1.0)
 
 
-def test_the_classifier_hears_reconstructions_without_moving_the_autoencoder(prepared: StageInputs) -> None:
-    stage = ClassifierTraining.build(ClassifierStage(channels=8, dropout=0.0), prepared)
+def test_the_classifier_learns_on_reconstructions_without_moving_the_autoencoder(prepared: StageInputs) -> None:
+    stage = ClassifierTraining(ClassifierStage(channels=8, dropout=0.0), prepared)
     losses = stage.losses("classifier", batch(), stage.forward(batch()), 1)
     losses["total"].backward()
     assert {"recordings", "reconstructions"} < losses.keys()
@@ -239,7 +233,7 @@ class Echo:
 
 def system(kind: str, **values: Any) -> Stepback:
     torch.manual_seed(0)
-    stage = PreparationTraining.build(PreparationStage(speakers=kind, **SIZES), StageInputs(BANDS, speakers=SPEAKERS))
+    stage = PreparationTraining(PreparationStage(speakers=kind, **SIZES), StageInputs(BANDS, speakers=SPEAKERS))
     return Stepback(stage.autoencoder.eval().requires_grad_(False), stage.architecture(), Echo(), **values)
 
 
@@ -257,7 +251,7 @@ def test_a_table_converts_to_its_speakers_by_name_and_to_nobody_else() -> None:
             converter.convert(source, [], trial)
 
 
-def test_a_reference_is_heard_and_the_name_is_not() -> None:
+def test_a_reference_counts_and_the_name_does_not() -> None:
     converter, source = system("reference"), utterance("s", 1)
     one = converter.convert(source, [utterance("r", 2, 2.0)], {"target_speaker": "zoe"})
     same = converter.convert(source, [utterance("r", 2, 2.0)], None)
@@ -281,9 +275,9 @@ def test_corruption_keeps_length_and_alignment(kind: str, level: float, least: f
 
 
 def test_corruption_names_wrong_levels() -> None:
-    with pytest.raises(BowerbirdError, match=r"input_level: 1\.5: the share of samples"):
+    with pytest.raises(BowerbirdError, match=r"corruption_level: 1\.5: the share of samples"):
         corrupt(np.ones(100, np.float32), "clipping", 1.5)
-    with pytest.raises(BowerbirdError, match="input_level: 2: a codec's quality"):
+    with pytest.raises(BowerbirdError, match="corruption_level: 2: a codec's quality"):
         corrupt(np.ones(100, np.float32), "opus", 2)
 
 
@@ -305,9 +299,7 @@ def test_mistakes_are_told_in_the_configs_words(tmp_path: Path) -> None:
         parse_config({**study, "experiments": {"s": stepback}})
     experiment = StepbackExperiment(synthesis="griffin-lim")
     torch.manual_seed(0)
-    stage = PreparationTraining.build(
-        PreparationStage(speakers="table", **SIZES), StageInputs(BANDS, speakers=SPEAKERS)
-    )
+    stage = PreparationTraining(PreparationStage(speakers="table", **SIZES), StageInputs(BANDS, speakers=SPEAKERS))
     folder = save(stage, tmp_path / "model")
     with pytest.raises(BowerbirdError, match="griffin-lim: needs features of 513 bins"):
         Stepback.load(experiment, {"dual_flow": folder}, torch.device("cpu"))

@@ -16,11 +16,11 @@ from bowerbird.config.systems.takin import ContentStage, FlowStage, TakinExperim
 from bowerbird.errors import BowerbirdError
 from bowerbird.nn.bigvgan import AntiAliased, BigVgan
 from bowerbird.nn.discriminators import bigvgan_discriminators
-from bowerbird.nn.rvq import Codebook, ResidualQuantizer
+from bowerbird.nn.rvq import EmaCodebook, ResidualQuantizer
 from bowerbird.nn.timbre import ContextTimbre, TimbreMemory
 from bowerbird.nn.unet import FiLM, UNet
 from bowerbird.systems.base import Batch, StageInputs, Utterance
-from bowerbird.systems.takin.network import Condition, HybridContent, Takin, item_generator, normalize
+from bowerbird.systems.takin.network import Condition, HybridContent, Reference, Takin, item_generator, normalize
 from bowerbird.systems.takin.system import TakinVC
 from bowerbird.systems.takin.training import ContentTraining, FlowTraining, draw
 
@@ -37,7 +37,7 @@ SMALL = {
     "layers": 4,
     "blocks": 1,
 }
-OTHERS = {"mels": {"dim": 10}, "phones": {"dim": 5}, "voices": {"dim": 4}}
+AUXILIARY = {"mels": {"dim": 10}, "phones": {"dim": 5}, "speaker_embeddings": {"dim": 4}}
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -48,29 +48,28 @@ def millions(module: nn.Module) -> float:
     return sum(p.numel() for p in module.parameters()) / 1e6
 
 
-def stage(others: dict[str, Any] = OTHERS, **options: Any) -> FlowTraining:
+def stage(auxiliary: dict[str, Any] = AUXILIARY, **options: Any) -> FlowTraining:
     torch.manual_seed(0)
-    return FlowTraining.build(FlowStage(**{**SMALL, **options}), StageInputs(7, others=others))
+    return FlowTraining(FlowStage(**{**SMALL, **options}), StageInputs(7, auxiliary=auxiliary))
 
 
 def batch(size: int = 3, frames: int = 11, prompt: int = 9, seed: int = 0) -> Batch:
-    return Batch(
-        tuple(f"u{number}" for number in range(size)),
-        noise(size, frames, 7, seed=seed),
-        mels=noise(size, frames, 10, seed=seed + 1),
-        phones=noise(size, frames, 5, seed=seed + 2),
-        prompt_mels=noise(size, prompt, 10, seed=seed + 3),
-        prompt_frames=torch.tensor([prompt, prompt - 3, prompt - 1])[:size],
-        voice=noise(size, 4, seed=seed + 4),
-        chance=torch.rand(size, generator=torch.Generator().manual_seed(seed + 5)),
-    )
+    tensors = {
+        "features": noise(size, frames, 7, seed=seed),
+        "mels": noise(size, frames, 10, seed=seed + 1),
+        "phones": noise(size, frames, 5, seed=seed + 2),
+        "prompt_mels": noise(size, prompt, 10, seed=seed + 3),
+        "prompt_frames": torch.tensor([prompt, prompt - 3, prompt - 1])[:size],
+        "speaker_embedding": noise(size, 4, seed=seed + 4),
+        "uniform": torch.rand(size, generator=torch.Generator().manual_seed(seed + 5)),
+    }
+    return Batch(tuple(f"u{number}" for number in range(size)), tensors)
 
 
-# ------------------------------------------------------------------------------------------------------------ quantizer
 def test_the_codebook_starts_from_k_means_and_follows_the_data() -> None:
     torch.manual_seed(0)
     centres = 10 * noise(6, 3)
-    codebook = Codebook(24, 3, decay=0.5)
+    codebook = EmaCodebook(24, 3, decay=0.5)
     vectors = centres.repeat(40, 1) + 0.1 * noise(240, 3, seed=1)
     for _ in range(20):
         codebook(vectors)
@@ -82,7 +81,7 @@ def test_the_codebook_starts_from_k_means_and_follows_the_data() -> None:
 
 def test_dead_codes_start_again_and_none_move_in_evaluation() -> None:
     torch.manual_seed(0)
-    codebook = Codebook(16, 3, decay=0.8)
+    codebook = EmaCodebook(16, 3, decay=0.8)
     for step in range(60):
         codebook(noise(64, 3, seed=step))
     with torch.no_grad():
@@ -127,7 +126,6 @@ def test_each_level_quantizes_what_is_left_and_gradients_pass_straight_through()
     assert torch.allclose(vectors.grad[:50], weights.view(50, 4))
 
 
-# -------------------------------------------------------------------------------------------------------------- content
 @pytest.mark.parametrize("fusion", ["product", "weighted_sum"])
 def test_fusion_of_quantized_and_phonetic_features(fusion: str) -> None:
     torch.manual_seed(0)
@@ -153,7 +151,6 @@ def test_content_without_one_of_its_two_sources() -> None:
     assert float(commitment) == 0
 
 
-# --------------------------------------------------------------------------------------------------------------- timbre
 def test_shuffling_the_references_frames_changes_neither_memory_nor_context() -> None:
     torch.manual_seed(0)
     memory, context = TimbreMemory(80, 64, 4, 8).eval(), ContextTimbre(24, 80, 16, 64, 3, 8).eval()
@@ -168,7 +165,7 @@ def test_shuffling_the_references_frames_changes_neither_memory_nor_context() ->
     assert torch.allclose(context(content, mels, mask, voice), context(content, shuffled, mask, voice), atol=1e-5)
 
 
-def test_padding_of_the_reference_is_not_heard_speech_and_voice_print_are() -> None:
+def test_padding_of_the_reference_is_not_read_speech_and_embedding_are() -> None:
     torch.manual_seed(0)
     memory, context = TimbreMemory(10, 8, 1, 2).eval(), ContextTimbre(6, 10, 4, 8, 1, 2).eval()
     mels, mask = noise(1, 12, 10), torch.arange(12)[None] < 7
@@ -194,7 +191,6 @@ def test_film_scales_and_shifts_channels() -> None:
     assert torch.allclose(film(x, noise(2, 2)), expected)
 
 
-# ----------------------------------------------------------------------------------------------------------------- flow
 @pytest.mark.parametrize("frames", [1, 7, 8, 13])
 def test_the_field_takes_any_number_of_frames(frames: int) -> None:
     torch.manual_seed(0)
@@ -230,7 +226,7 @@ def test_a_dropped_condition_is_no_condition() -> None:
     training = stage()
     model = training.model.eval()
     some = batch()
-    condition, _ = training._condition(some)
+    condition, _ = training.condition(some)
     nothing = condition.dropped(torch.tensor([True, False, True]))
     x, t = noise(3, 11, 10), torch.full((3,), 0.5)
     other = Condition(torch.zeros_like(condition.context), torch.zeros_like(condition.memory))
@@ -242,7 +238,8 @@ def test_training_learns_one_item_by_heart() -> None:
     training = stage(condition_dropout=0.0, learning_rate=5e-3, lr_warmup=0, width=32)
     one, optimizer, losses = batch(1), training.optimizers["model"], []
     for step in range(150):
-        moved = Batch(**{**vars(one), "chance": torch.rand(1, generator=torch.Generator().manual_seed(step))})
+        uniform = torch.rand(1, generator=torch.Generator().manual_seed(step))
+        moved = Batch(one.utt_ids, {**one.tensors, "uniform": uniform})
         optimizer.zero_grad()
         found = training.losses("model", moved, training.forward(moved), step)
         found["total"].backward()
@@ -252,27 +249,27 @@ def test_training_learns_one_item_by_heart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("others", "options"),
+    ("auxiliary", "options"),
     [
-        ({**OTHERS, "voices": {}}, {}),
-        ({**OTHERS, "phones": {}}, {}),
-        (OTHERS, {"ssl": False}),
-        (OTHERS, {"context_layers": 0}),
-        (OTHERS, {"memory_layers": 0}),
+        ({**AUXILIARY, "speaker_embeddings": {}}, {}),
+        ({**AUXILIARY, "phones": {}}, {}),
+        (AUXILIARY, {"ssl": False}),
+        (AUXILIARY, {"context_layers": 0}),
+        (AUXILIARY, {"memory_layers": 0}),
     ],
-    ids=["no voice print", "no PPG", "no SSL", "no context", "no memory"],
+    ids=["no speaker embedding", "no PPG", "no SSL", "no context", "no memory"],
 )
-def test_ablations_train(others: dict[str, Any], options: dict[str, Any]) -> None:
-    training = stage({role: facts for role, facts in others.items() if facts}, condition_dropout=0.0, **options)
+def test_ablations_train(auxiliary: dict[str, Any], options: dict[str, Any]) -> None:
+    given = {role: facts for role, facts in auxiliary.items() if facts}
+    training = stage(given, condition_dropout=0.0, **options)
     loss = training.losses("model", batch(), training.forward(batch()), 1)["total"]
     loss.backward()
     assert torch.isfinite(loss) and all(p.grad is not None for p in training.model.parameters())
 
 
-# ---------------------------------------------------------------------------------------------------------------- sizes
 def full(**options: Any) -> dict[str, Any]:
     stage_options = FlowStage(**options)
-    return {**stage_options.model_dump(), "feature_dim": 1024, "phones_dim": 512, "bands": 80, "voice_dim": 192}
+    return {**stage_options.model_dump(), "feature_dim": 1024, "phones_dim": 768, "bands": 80, "speaker_dim": 192}
 
 
 def test_the_papers_sizes() -> None:
@@ -285,15 +282,16 @@ def test_the_papers_sizes() -> None:
     assert len(model.field.down) + len(model.field.up) == 10
     assert all(len(layer) == 3 for layer in (*model.field.down, *model.field.up))
     sizes = {name: millions(part) for name, part in model.named_children()}
-    assert sizes == pytest.approx({"content": 2.62, "context": 76.39, "memory": 12.65, "field": 480.93}, abs=0.01)
+    assert sizes == pytest.approx({"content": 3.41, "context": 76.65, "memory": 12.65, "field": 480.93}, abs=0.01)
 
 
 def test_full_width_gradients_reach_every_parameter() -> None:
     """The paper's widths; two layers of the U-Net's ten and one block of three, so that the test takes seconds."""
     torch.manual_seed(0)
     model = Takin(full(layers=2, blocks=1, context_layers=1, memory_layers=1, codes=64))
-    features, phones, mels = noise(2, 8, 1024), noise(2, 8, 512, seed=1), noise(2, 12, 80, seed=2)
-    condition, commitment = model.condition(features, phones, mels, torch.tensor([12, 9]), noise(2, 192, seed=3))
+    features, phones, mels = noise(2, 8, 1024), noise(2, 8, 768, seed=1), noise(2, 12, 80, seed=2)
+    reference = Reference(mels, torch.tensor([12, 9]), noise(2, 192, seed=3))
+    condition, commitment = model.condition(features, phones, reference, 8)
     assert condition.context.shape == (2, 8, 1024) and condition.memory.shape == (2, 512)
     velocity = model(noise(2, 8, 80, seed=4), torch.tensor([0.1, 0.7]), condition)
     assert velocity.shape == (2, 8, 80)
@@ -304,21 +302,23 @@ def test_full_width_gradients_reach_every_parameter() -> None:
 
 @pytest.mark.slow
 def test_the_full_sizes_step() -> None:
-    """All 573 M parameters: one step of a short item moves them all."""
+    """All 574 M parameters: one step of a short item moves them all."""
     torch.manual_seed(0)
-    inputs = StageInputs(1024, others={"mels": {"dim": 80}, "phones": {"dim": 512}, "voices": {"dim": 192}})
-    training = FlowTraining.build(FlowStage(condition_dropout=0.0), inputs)
-    assert millions(training.model) == pytest.approx(572.6, abs=0.1)
-    one = Batch(
-        ("u",),
-        noise(1, 16, 1024),
-        mels=noise(1, 16, 80),
-        phones=noise(1, 16, 512),
-        prompt_mels=noise(1, 20, 80),
-        prompt_frames=torch.tensor([20]),
-        voice=noise(1, 192),
-        chance=torch.tensor([0.4]),
+    inputs = StageInputs(
+        1024, auxiliary={"mels": {"dim": 80}, "phones": {"dim": 768}, "speaker_embeddings": {"dim": 192}}
     )
+    training = FlowTraining(FlowStage(condition_dropout=0.0), inputs)
+    assert millions(training.model) == pytest.approx(573.6, abs=0.1)
+    tensors = {
+        "features": noise(1, 16, 1024),
+        "mels": noise(1, 16, 80),
+        "phones": noise(1, 16, 768),
+        "prompt_mels": noise(1, 20, 80),
+        "prompt_frames": torch.tensor([20]),
+        "speaker_embedding": noise(1, 192),
+        "uniform": torch.tensor([0.4]),
+    }
+    one = Batch(("u",), tensors)
     prediction = training.forward(one)
     assert prediction.velocity.shape == (1, 16, 80)
     training.losses("model", one, prediction, 1)["total"].backward()
@@ -326,7 +326,6 @@ def test_the_full_sizes_step() -> None:
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
-# -------------------------------------------------------------------------------------------------------------- BigVGAN
 def test_bigvgan_base_has_14_million_parameters_and_makes_320_samples_a_frame() -> None:
     published = BigVgan(100, upsample_rates=(8, 8, 2, 2), upsample_kernels=(16, 16, 4, 4))
     generator = BigVgan()
@@ -376,7 +375,6 @@ def test_bigvgans_discriminators_are_five_periods_and_three_resolutions() -> Non
     assert [len(activations) for activations in layers] == [6] * 8
 
 
-# ----------------------------------------------------------------------------------------------------------- conversion
 class Echo:
     """A vocoder that gives back what it reads."""
 
@@ -388,8 +386,8 @@ class Echo:
 
 def system(**options: Any) -> TakinVC:
     torch.manual_seed(0)
-    inputs = StageInputs(7, others={"mels": {"dim": 80}, "phones": {"dim": 5}})
-    training = FlowTraining.build(FlowStage(**SMALL), inputs)
+    inputs = StageInputs(7, auxiliary={"mels": {"dim": 80}, "phones": {"dim": 5}})
+    training = FlowTraining(FlowStage(**SMALL), inputs)
     return TakinVC(training.model, Echo(), None, TakinExperiment(**options))
 
 
@@ -414,7 +412,7 @@ def test_noise_is_the_trials_own_and_a_seed_changes_it() -> None:
     )
 
 
-def test_only_the_first_seconds_of_the_reference_are_heard() -> None:
+def test_only_the_first_seconds_of_the_reference_are_read() -> None:
     source, voice = utterance("s"), utterance("r", 4.0, seed=1)
     same = Utterance("r", torch.cat([voice.wave[: 2 * 16_000 - 352], noise(64_000, seed=5)]))
     with torch.no_grad():
@@ -445,13 +443,12 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     save_file(content.state_dict(), tmp_path / "model.safetensors")
     config = {"feature_dim": 7, "phones_dim": 5, "codes": 8, "levels": 1, "code_dim": 6, "content_dim": 12}
     write_json(tmp_path / "config.json", {**config, "fusion": "weighted_sum", "ssl": True})
+    inputs = StageInputs(7, models={"content": tmp_path}, auxiliary=AUXILIARY)
     with pytest.raises(
-        BowerbirdError, match=r"flow: the model of stage `content`: its fusion is 'weighted_sum', this stage's"
+        BowerbirdError, match=r"--models: content: .*: its fusion is 'weighted_sum', this stage's is 'product'"
     ):
-        FlowTraining.build(FlowStage(**SMALL), StageInputs(7, models={"content": tmp_path}, others=OTHERS))
-    taken = FlowTraining.build(
-        FlowStage(**SMALL, fusion="weighted_sum"), StageInputs(7, models={"content": tmp_path}, others=OTHERS)
-    )
+        FlowTraining(FlowStage(**SMALL), inputs)
+    taken = FlowTraining(FlowStage(**SMALL, fusion="weighted_sum"), inputs)
     assert torch.equal(taken.model.content.project.weight, content.project.weight)
 
 
@@ -459,7 +456,13 @@ def test_configurations_are_checked() -> None:
     study: dict[str, Any] = {"features": {"nano": {}, "mel": {"encoder": "log-mel", "layer": 0}}}
 
     def check(**experiment: Any) -> None:
-        takin = {"system": "takin", "vocoder": "bundled:nano-vocoder", "phones": "", "voices": "", **experiment}
+        takin = {
+            "system": "takin",
+            "vocoder": "bundled:nano-vocoder",
+            "phones": "",
+            "speaker_embeddings": "",
+            **experiment,
+        }
         parse_config(study | {"experiments": {"t": takin}})
 
     check()
@@ -472,14 +475,14 @@ def test_configurations_are_checked() -> None:
         with pytest.raises(BowerbirdError, match=message):
             check(**values)
     own: dict[str, Any] = {"recognizer": "trained", "phones": "ppg"}
-    study["features"]["ppg"] = {"encoder": "phonetic:trained:t", "layer": 0}
+    study["features"]["ppg"] = {"kind": "phonetic", "encoder": "trained:t", "layer": 0}
     check(**own)
     for values, message in (
-        ({}, r"features.ppg.encoder: 't' trains no recognizer; give it recognizer: trained"),
+        ({}, r"features.ppg.encoder: 't' trains no stage 'ppg'; give it recognizer: trained"),
         ({**own, "phones": ""}, r"recognizer: trained: phones is empty: name the features"),
         (
             {**own, "phones": "mel"},
-            r"its phones are 'mel', of encoder log-mel; name features of encoder phonetic:trained:t",
+            r"its phones are 'mel', of encoder log-mel; name features of kind phonetic and encoder trained:t",
         ),
         ({**own, "reuse": {"ppg": "nobody"}}, r"experiments.t.reuse.ppg: 'nobody' is not defined"),
         ({**own, "ppg": {"kernel": 4}}, r"ppg.kernel: 4: must be odd"),
@@ -487,24 +490,28 @@ def test_configurations_are_checked() -> None:
         with pytest.raises(BowerbirdError, match=message):
             check(**values)
     assert TakinExperiment(recognizer="trained").stages == ("ppg", "content", "flow")
-    assert TakinExperiment().stages == ("content", "flow") and TakinExperiment(training="joint").stages == ("flow",)
-    assert "stage:content" not in TakinExperiment(training="joint").trains_on["flow"]
+    assert TakinExperiment().stages == ("content", "flow") and TakinExperiment(content_training="joint").stages == (
+        "flow",
+    )
+    assert "content" not in TakinExperiment(content_training="joint").training_inputs("flow")
+    assert "content" in TakinExperiment().training_inputs("flow")
 
 
-def test_content_training_reconstructs_through_content_and_voice_print() -> None:
+def test_content_training_reconstructs_through_content_and_speaker_embedding() -> None:
     torch.manual_seed(0)
     options = ContentStage(codes=8, code_dim=6, content_dim=12, generator="vocos-nano", adversarial_from=10)
-    training = ContentTraining.build(options, StageInputs(7, others=OTHERS))
-    item = Batch(("a", "b"), noise(2, 12, 7), 0.1 * noise(2, 3840), phones=noise(2, 12, 5), voice=noise(2, 4))
+    training = ContentTraining(options, StageInputs(7, auxiliary=AUXILIARY))
+    tensors = {"features": noise(2, 12, 7), "audio": 0.1 * noise(2, 3840), "phones": noise(2, 12, 5)}
+    item = Batch(("a", "b"), {**tensors, "speaker_embedding": noise(2, 4)})
     output = training.forward(item)
     losses = training.losses("generator", item, output, 1)
     assert {"mel", "stft", "commitment"} <= losses.keys()
     losses["total"].backward()
-    for name in ("content", "voice", "generator"):
+    for name in ("content", "speaker_projection", "generator"):
         for key, parameter in training.modules[name].named_parameters():
             assert parameter.grad is not None and parameter.grad.abs().sum() > 0, (name, key)
     moved = {id(p) for group in training.optimizers["generator"].param_groups for p in group["params"]}
-    assert {id(p) for p in (*training.content.parameters(), *training.voice.parameters())} <= moved
-    other = training.forward(Batch(("a", "b"), item.features, item.audio, phones=item.phones, voice=item.voice + 1))
+    assert {id(p) for p in (*training.content.parameters(), *training.speaker_projection.parameters())} <= moved
+    other = training.forward(Batch(("a", "b"), {**tensors, "speaker_embedding": item.speaker_embedding + 1}))
     assert not torch.allclose(other.wave, output.wave)
     assert torch.allclose(normalize(torch.full((1,), -5.5)), torch.zeros(1))

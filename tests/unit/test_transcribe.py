@@ -8,10 +8,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import soundfile
+from nano_recipe import import_script
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "workflow" / "nano"))
-
-transcribe = pytest.importorskip("transcribe")
+transcribe = import_script("transcribe")
 
 PAST = [f"past_key_values.0.{kind}.{part}" for kind in ("decoder", "encoder") for part in ("key", "value")]
 SPELLING = [b"<unk>", b"<s>", b"</s>", "\u2581a".encode(), b"b" * 200]
@@ -75,3 +75,35 @@ def test_only_the_decoders_cache_grows(recognizer) -> None:
 
 def test_speech_of_no_length_has_no_words(recognizer) -> None:
     assert recognizer.transcribe(np.zeros(1000, np.float32)) == ""
+
+
+def test_a_stopped_transcription_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names, read = ("a", "b", "c"), []
+    for name in names:
+        soundfile.write(tmp_path / f"{name}.flac", np.zeros(160, np.int16), 16000)
+    rows = [f"{name}\ttrain\t{name}.flac" for name in names]
+    (tmp_path / "utterances.tsv").write_text("\n".join(["utt_id\tsplit\tpath", *rows]) + "\n")
+
+    class Recognizer:
+        """Stops at the third utterance of its life; quotes everything."""
+
+        def __init__(self, folder: Path) -> None:
+            pass
+
+        def transcribe(self, samples: np.ndarray) -> str:
+            read.append(len(samples))
+            if len(read) == 3:
+                raise KeyboardInterrupt
+            return f'"{len(read)}", he said'
+
+    table = tmp_path / "transcripts.tsv"
+    words = ["transcribe.py", "--model", tmp_path, "--corpus", tmp_path, "--output", table]
+    monkeypatch.setattr(sys, "argv", list(map(str, words)))
+    monkeypatch.setattr(transcribe, "Moonshine", Recognizer)
+    with pytest.raises(KeyboardInterrupt):
+        transcribe.main()
+    assert not table.exists(), "it is there when it is whole"
+    transcribe.main()
+    assert len(read) == 4
+    found = {row["utt_id"]: row["text"] for row in import_script("tables").read_table(table)}
+    assert found == {"a": '"1", he said', "b": '"2", he said', "c": '"4", he said'}

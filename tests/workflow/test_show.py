@@ -15,7 +15,7 @@ import pytest
 from bowerbird.artifacts.tables import read_table
 from bowerbird.cli.__main__ import main
 from bowerbird.errors import BowerbirdError
-from bowerbird.inspection.cost import costs_of, plan_cost
+from bowerbird.inspection.cost import measured_costs, plan_cost
 from bowerbird.inspection.lineage import draw_lineage
 from bowerbird.inspection.ro_crate import write_crate
 from bowerbird.inspection.show import show_artifact
@@ -142,7 +142,7 @@ def test_the_story_of_what_is_out_of_date_says_why(finished, tmp_path: Path, cap
         ("pairs/knn4", ("cosine", "hubs", "collapse", "leakage", "drift"), 5),
     ],
 )
-def test_a_portrait_has_its_numbers_pictures_and_the_neighbours_of_a_frame(
+def test_diagnostics_have_their_numbers_pictures_and_the_neighbors_of_a_frame(
     finished, tmp_path: Path, capsys, path: str, headings: tuple[str, ...], pictures: int
 ) -> None:
     table = read_table(finished.results / "corpus" / "manifest.parquet", ["utt_id", "speaker", "split"])
@@ -186,14 +186,15 @@ def test_neighbours_of_a_frame_are_those_of_a_search_over_all_frames(finished, c
 
 # ------------------------------------------------------------------------------------------------------------ plan-cost
 def test_costs_are_those_of_the_benchmark_files(finished) -> None:
-    costs = {(cost.stage, cost.name): cost for cost in costs_of(finished.results)}
+    costs = {(cost.stage, cost.variant): cost for cost in measured_costs(finished.results)}
     files = sorted((finished.results / "benchmarks").rglob("*.tsv"))
     rows = [path.read_text().splitlines()[1].split("\t") for path in files]
-    assert sum(cost.jobs for cost in costs.values()) == len(files)
-    assert sum(cost.seconds for cost in costs.values()) == pytest.approx(sum(float(row[0]) for row in rows))
+    assert sum(cost.measured.jobs for cost in costs.values()) == len(files)
+    assert sum(cost.measured.seconds for cost in costs.values()) == pytest.approx(sum(float(row[0]) for row in rows))
     features = costs["features", "nano"]
-    assert features.jobs == 2
-    assert features.disk_bytes == sum(p.stat().st_size for p in (finished.results / "features" / "nano").iterdir())
+    assert features.measured.jobs == 2
+    own = sum(p.stat().st_size for p in (finished.results / "features" / "nano").iterdir())
+    assert features.disk.total_bytes == own
 
 
 def test_a_forecast_grows_with_hours_where_the_work_does(finished, capsys) -> None:
@@ -208,8 +209,8 @@ def test_a_forecast_grows_with_hours_where_the_work_does(finished, capsys) -> No
     one, hundred = rows(100 * speech_h), rows(10_000 * speech_h)
     assert hundred["features nano"] == pytest.approx([100 * value for value in one["features nano"]], rel=0.02)
     assert hundred["pairs knn4"][0] == pytest.approx(100 * one["pairs knn4"][0], rel=0.02)
-    assert hundred["training palindromic-converter"] == one["training palindromic-converter"]
-    assert hundred["evaluation knnvc-speaker"] == one["evaluation knnvc-speaker"]
+    assert hundred["training palindromic/converter"] == one["training palindromic/converter"]
+    assert hundred["evaluation knnvc"] == one["evaluation knnvc"]
 
 
 @pytest.mark.parametrize("hours", ["-1", "nan", "inf"])

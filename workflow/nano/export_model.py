@@ -1,4 +1,4 @@
-"""A trained model as a bundled one: float16 weights, its configuration, and a card of what was measured.
+"""Export a trained model as a bundled one: float16 weights, its configuration, and a card with what was measured.
 
     python workflow/nano/export_model.py results/nano/training/vocoder/vocoder \\
         --output src/bowerbird/assets/nano-vocoder --preset nano --speech "LibriSpeech train-clean-100 (CC BY 4.0)"
@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from bowerbird.artifacts.files import atomic_path, write_json, write_text
+from bowerbird.audio import FRAMES_PER_SECOND
 
 LIMIT_MB = 15
 PURPOSE = {
@@ -36,12 +37,13 @@ SHOWN = {
 
 
 def main() -> None:
+    """Write the three files of a bundled model, unless it is too large or does not fit into float16."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="folder that train-stage wrote")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--preset", required=True, help="the study it comes from, for the card")
     parser.add_argument("--speech", required=True, help="what it was trained on, and under which licence, for the card")
-    parser.add_argument("--before", default="", help="what the model had learned before this run, for the card")
+    parser.add_argument("--before", default="", help="what the model was trained on before this run, for the card")
     options = parser.parse_args()
     config = json.loads((options.model / "config.json").read_text(encoding="utf-8"))
     with safe_open(options.model / "model.safetensors", "pt") as file:
@@ -61,28 +63,43 @@ def main() -> None:
     print(f"{options.output}: {size_mb:.1f} MB, {len(weights)} tensors")
 
 
-def card(options: argparse.Namespace, config: dict[str, Any], weights: dict[str, torch.Tensor]) -> str:
-    """The model card: every number is read from what training wrote."""
-    lines = (options.model / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    valid = [line for line in map(json.loads, lines) if any(key.startswith("valid/") for key in line)]
+def read_last_validation(model: Path) -> tuple[int, dict[str, float]] | None:
+    """Step and metrics of the last validation in a model folder, None where there was none."""
+    lines = map(json.loads, (model / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    valid = [line for line in lines if any(key.startswith("valid/") for key in line)]
+    if not valid:
+        return None
+    metrics = {key.removeprefix("valid/"): value for key, value in valid[-1].items() if key.startswith("valid/")}
+    return valid[-1]["step"], metrics
+
+
+def card_rows(options: argparse.Namespace, config: dict[str, Any], parameters: int) -> list[tuple[str, Any]]:
+    """The rows of the card's table: every number is read from what training wrote."""
     record = json.loads((options.model / "model.safetensors.run.json").read_text(encoding="utf-8"))
     params, features = config["identity"]["params"], config["features"]
+    crop_s = params["segment_frames"] / FRAMES_PER_SECOND
     rows = [
-        ("parameters", f"{sum(t.numel() for t in weights.values()) / 1e6:.2f} M, float16"),
+        ("parameters", f"{parameters / 1e6:.2f} M, float16"),
         ("features", f"layer {features.get('layer')}, encoder's weights {str(features.get('weights_sha256'))[:16]}"),
         ("trained on", options.speech),
-        ("steps", f"{params['steps']} of {params['batch_size']} crops of {params['segment_frames'] * 0.02:.2f} s"),
+        ("steps", f"{params['steps']} of {params['batch_size']} crops of {crop_s:.2f} s"),
         *([("went on from", params["start_from"])] if params.get("start_from") else []),
         *([("before", options.before)] if options.before else []),
         ("trained with", f"{record['device']}, {record['dtype']}, commit {record['git_revision']}"),
-        *(
-            [("seconds", f"{record['seconds']:.0f}")] if record.get("steps_per_second") else []
-        ),  # else: of a resumed run
+        # a resumed run knows the seconds of its last part only
+        *([("seconds", f"{record['seconds']:.0f}")] if record.get("steps_per_second") else []),
         *((title, params[key]) for key, title in SHOWN.items() if key in params),
     ]
-    if valid:
-        last = {key.removeprefix("valid/"): value for key, value in valid[-1].items() if key.startswith("valid/")}
-        rows.append((f"validation at step {valid[-1]['step']}", ", ".join(f"{k} {v}" for k, v in last.items())))
+    if last := read_last_validation(options.model):
+        step, metrics = last
+        rows.append((f"validation at step {step}", ", ".join(f"{name} {value}" for name, value in metrics.items())))
+    return rows
+
+
+def card(options: argparse.Namespace, config: dict[str, Any], weights: dict[str, torch.Tensor]) -> str:
+    """The text of the model card."""
+    rows = card_rows(options, config, sum(tensor.numel() for tensor in weights.values()))
+    params = config["identity"]["params"]
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
     recipe = json.dumps(params, indent=2, sort_keys=True)
     return f"""# {options.output.name}

@@ -1,8 +1,13 @@
-"""English speech in many voices from Kokoro-82M.
+"""English speech in many voices from Kokoro-82M: its alphabet, its styles, and the model.
 
-Phonemes come from espeak-ng's IPA, mapped to Kokoro's symbols. A voice is a mixture of the model's style vectors
-(timbre and prosody mixed separately), played back faster or slower by `warp`, which moves pitch and formants together.
+Phonemes come from espeak-ng's IPA, mapped to Kokoro's symbols. A style is a vector of 256 dimensions: the first 128 are
+timbre, the others prosody, so that both can be mixed separately. Playing speech faster or slower by `warp` moves pitch and
+formants together.
+
+Letters: ``N`` samples.
 """
+
+from __future__ import annotations
 
 import json
 import subprocess
@@ -13,42 +18,42 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-SAMPLE_RATE = 24000
-TIMBRE_DIMS = 128
+KOKORO_RATE = 24000  # Hz
+STYLE_DIMS, TIMBRE_DIMS = 256, 128
 BASE_VOICES = ("jf_alpha", "jf_gongitsune", "jf_nezumi", "jf_tebukuro", "jm_kumo")
 
-IPA_TO_KOKORO = (
-    ("ʔˌn̩", "tn"),
-    ("ʔn̩", "tn"),
-    ("n̩", "ᵊn"),
-    ("l̩", "ᵊl"),
+# espeak-ng's IPA (ties written ^) -> Kokoro's symbols, applied in order
+FROM_ESPEAK = (
+    ("ʔˌn̩", "tᵊn"),
+    ("ʔn̩", "tᵊn"),
+    ("ʔn", "tᵊn"),
     ("ʔ", "t"),
-    ("aɪ", "I"),
-    ("aʊ", "W"),
-    ("dʒ", "ʤ"),
-    ("eɪ", "A"),
-    ("tʃ", "ʧ"),
-    ("ɔɪ", "Y"),
-    ("oʊ", "O"),
-    ("əl", "ᵊl"),
+    ("a^ɪ", "I"),
+    ("a^ʊ", "W"),
+    ("d^ʒ", "ʤ"),
+    ("e^ɪ", "A"),
+    ("e", "A"),
+    ("t^ʃ", "ʧ"),
+    ("ɔ^ɪ", "Y"),
+    ("o^ʊ", "O"),
+    ("ə^l", "ᵊl"),
+    ("ɚ", "əɹ"),
     ("ɜːɹ", "ɜɹ"),
     ("ɜː", "ɜɹ"),
-    ("ɚ", "əɹ"),
-    ("ɾ", "T"),
-    ("iə", "iə"),
-    ("ɪə", "iə"),
-    ("e", "A"),
-    ("o", "ɔ"),
+    ("ɪ^ə", "iə"),
+    ("ʲ", ""),
     ("r", "ɹ"),
     ("x", "k"),
     ("ç", "k"),
     ("ɐ", "ə"),
     ("ɬ", "l"),
-    ("ʲ", ""),
+    ("\u0303", ""),
+    ("n̩", "ᵊn"),
+    ("l̩", "ᵊl"),
+    ("\u0329", ""),
     ("ː", ""),
-    ("g", "ɡ"),
+    ("^", ""),
 )
-"""espeak-ng's American English IPA to the symbols that Kokoro was trained with, longest first."""
 
 
 @dataclass(frozen=True)
@@ -61,21 +66,27 @@ class Voice:
     speed: float = 1.0
 
 
-def phonemize(texts: list[str]) -> list[str]:
-    """English texts (one sentence each) to Kokoro phoneme strings."""
-    command = ["espeak-ng", "-q", "--ipa", "-v", "en-us"]
-    strings = []
-    for text in texts:
-        ipa = subprocess.run([*command, text], capture_output=True, text=True, check=True).stdout
-        ipa = unicodedata.normalize("NFC", ", ".join(line.strip() for line in ipa.strip().splitlines()))
-        for source, target in IPA_TO_KOKORO:
-            ipa = ipa.replace(source, target)
-        strings.append(ipa + ".")
-    return strings
+def pronounce(text: str) -> str:
+    """English text in Kokoro's symbols, as espeak-ng says it."""
+    command = ["espeak-ng", "-v", "en-us", "-q", "--ipa", "--tie=^", text]
+    symbols = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip().replace("\n", ", ")
+    for old, new in FROM_ESPEAK:
+        symbols = symbols.replace(old, new)
+    return symbols
+
+
+def phonemize(text: str) -> str:
+    """A sentence in Kokoro's symbols, with its sign for the flap of American English and a full stop."""
+    return unicodedata.normalize("NFC", pronounce(text)).replace("ɾ", "T") + "."
+
+
+def join_styles(timbre: np.ndarray, prosody: np.ndarray) -> np.ndarray:
+    """A style ``(..., 256)`` with the timbre of one style and the prosody of another, both ``(..., 256)``."""
+    return np.concatenate([timbre[..., :TIMBRE_DIMS], prosody[..., TIMBRE_DIMS:]], axis=-1)
 
 
 class Kokoro:
-    """The model of `prepare_kokoro.py`, as text or phonemes to `Speech`."""
+    """The model in the folder that `prepare_kokoro.py` wrote: phonemes in, speech out."""
 
     def __init__(self, folder: Path, threads: int = 1) -> None:
         import onnxruntime
@@ -88,20 +99,18 @@ class Kokoro:
         self.session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options)
         self.vocab: dict[str, int] = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))["vocab"]
         packs = np.load(folder / "voices.npz", allow_pickle=False)
-        self.styles = np.stack([packs[name].reshape(-1, 256) for name in BASE_VOICES])  # (voices, lengths, 256)
+        self.styles = np.stack([packs[name].reshape(-1, STYLE_DIMS) for name in BASE_VOICES])  # (voices, lengths, 256)
 
     def speak(self, phonemes: str, voice: Voice, sample_rate: int = 16000) -> np.ndarray:
-        """Synthesise a phoneme string in `voice`: a waveform (samples,) float32."""
+        """Speech ``(N,)`` float32 at ``sample_rate`` Hz that says ``phonemes`` in ``voice``."""
         symbols = [symbol for symbol in phonemes if symbol in self.vocab]
         tokens = np.array([[0, *(self.vocab[symbol] for symbol in symbols), 0]], dtype=np.int64)
         styles = self.styles[:, min(len(symbols), self.styles.shape[1]) - 1]
-        style = np.concatenate(
-            [np.array(voice.timbre) @ styles[:, :TIMBRE_DIMS], np.array(voice.prosody) @ styles[:, TIMBRE_DIMS:]]
-        )
+        style = join_styles(np.array(voice.timbre) @ styles, np.array(voice.prosody) @ styles)
         feeds = {
             "tokens": tokens,
             "style": style[None].astype(np.float32),
             "speed": np.array([voice.speed / voice.warp], dtype=np.float32),
         }
         audio = self.session.run(None, feeds)[0].reshape(-1).astype(np.float32)
-        return soxr.resample(audio, SAMPLE_RATE * voice.warp, sample_rate, quality="HQ")
+        return soxr.resample(audio, KOKORO_RATE * voice.warp, sample_rate, quality="HQ")

@@ -3,10 +3,13 @@
     python workflow/nano/make_corpus.py --kokoro KOKORO_FOLDER --output src/bowerbird/assets/demo
 
 Finished utterances are kept, so an interrupted run goes on where it stopped.
+
+Letters: ``N`` samples.
 """
 
+from __future__ import annotations
+
 import argparse
-import csv
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -14,24 +17,25 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
 import torch
 from kokoro import Kokoro, Voice, phonemize
 from sentences import PARALLEL, TEST, TRAIN
+from tables import UTTERANCES, write_table
 from torchaudio.functional import loudness
 
-SAMPLE_RATE = 16000
+from bowerbird.audio import SAMPLE_RATE, read_audio
+
 LOUDNESS_LUFS = -23.0
 PEAK = 0.9
 PAUSE_S = 0.15
-UTTERANCES = {"train": 8, "valid": 5, "test": 12}
+PER_SPEAKER = {"train": 8, "valid": 5, "test": 12}
 COLUMNS = ("utt_id", "speaker", "gender", "language", "session", "split", "path", "text")
 FLITE = {"awb": "M", "kal16": "M", "rms": "M", "slt": "F"}
 
 
 @dataclass(frozen=True)
 class Speaker:
-    """A Kokoro voice of the corpus; weights are over alpha, gongitsune, nezumi, tebukuro (F) and kumo (M)."""
+    """A Kokoro voice of the corpus; weights are over alpha, gongitsune, nezumi, tebukuro (F) and kumo (M), in that order."""
 
     name: str
     gender: str
@@ -60,7 +64,7 @@ KOKORO = (
 
 
 def trim(audio: np.ndarray, level_db: float = -45.0) -> np.ndarray:
-    """Cut the silence at both ends (relative to the loudest 10 ms) down to `PAUSE_S`."""
+    """``(N,)`` with the silence at both ends (relative to the loudest 10 ms) cut down to `PAUSE_S`."""
     hop = SAMPLE_RATE // 100
     frames = audio[: len(audio) // hop * hop].reshape(-1, hop)
     power = (frames**2).mean(axis=1)
@@ -70,19 +74,18 @@ def trim(audio: np.ndarray, level_db: float = -45.0) -> np.ndarray:
 
 
 def normalize(audio: np.ndarray) -> np.ndarray:
-    """Set the loudness (ITU-R BS.1770) of a (samples,) waveform; the peak stays below `PEAK`."""
+    """``(N,)`` at a loudness of `LOUDNESS_LUFS` (ITU-R BS.1770); the peak stays below `PEAK`."""
     measured = float(loudness(torch.from_numpy(audio)[None], SAMPLE_RATE))
     gain = 10 ** ((LOUDNESS_LUFS - measured) / 20)
     return audio * min(gain, PEAK / float(np.abs(audio).max()))
 
 
 def say_flite(text: str, voice: str) -> np.ndarray:
-    """A sentence by flite at 16 kHz, (samples,) float32."""
+    """A sentence spoken by flite, ``(N,)`` float32 at 16 kHz."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "speech.wav"
         subprocess.run(["flite", "-voice", voice, "-t", text, "-o", str(path)], check=True)
-        audio, rate = soundfile.read(path, dtype="float32")
-    return audio if rate == SAMPLE_RATE else soxr.resample(audio, rate, SAMPLE_RATE)
+        return read_audio(path)
 
 
 def choose_sentences(split: str, index: int) -> list[str]:
@@ -92,13 +95,13 @@ def choose_sentences(split: str, index: int) -> list[str]:
     """
     if split == "test":
         others = np.roll(np.array(TEST[PARALLEL:]), -4 * index)
-        return TEST[:PARALLEL] + [str(text) for text in others[: UTTERANCES["test"] - PARALLEL]]
+        return TEST[:PARALLEL] + [str(text) for text in others[: PER_SPEAKER["test"] - PARALLEL]]
     order = np.random.default_rng([len(TRAIN), index]).permutation(len(TRAIN))
-    return [TRAIN[number] for number in order[: UTTERANCES[split]]]
+    return [TRAIN[number] for number in order[: PER_SPEAKER[split]]]
 
 
 def write(path: Path, audio: np.ndarray) -> None:
-    """Write a waveform as Ogg Vorbis."""
+    """Write ``(N,)`` as Ogg Vorbis."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with soundfile.SoundFile(path, "w", SAMPLE_RATE, 1, format="OGG", subtype="VORBIS", compression_level=0.35) as file:
         file.write(audio)
@@ -118,30 +121,28 @@ def plan() -> list[tuple[dict[str, str], Voice | None]]:
     return sorted(rows, key=lambda item: (item[0]["utt_id"][-3:], item[0]["utt_id"]))
 
 
-def main(kokoro: Path, output: Path, threads: int) -> None:
-    """Write every utterance that is missing, then `utterances.tsv`."""
-    model, rows = None, plan()
-    for row, voice in rows:
-        path = output / row["path"]
-        if path.exists():
-            continue
-        if voice is None:
-            audio = say_flite(row["text"], row["speaker"])
-        else:
-            model = model or Kokoro(kokoro, threads)
-            audio = model.speak(phonemize([row["text"]])[0], voice, SAMPLE_RATE)
-        write(path, normalize(trim(audio)))
-        print(row["utt_id"], row["text"], flush=True)
-    with open(output / "utterances.tsv", "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, delimiter="\t", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(sorted((row for row, _ in rows), key=lambda row: row["utt_id"]))
-
-
-if __name__ == "__main__":
+def main() -> None:
+    """Make every utterance that is missing, then the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kokoro", type=Path, required=True, help="folder of prepare_kokoro.py")
     parser.add_argument("--output", type=Path, required=True, help="folder of the corpus")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
-    main(options.kokoro, options.output, options.threads)
+    model, rows = None, plan()
+    for row, voice in rows:
+        path = options.output / row["path"]
+        if path.exists():
+            continue
+        if voice is None:
+            audio = say_flite(row["text"], row["speaker"])
+        else:
+            model = model or Kokoro(options.kokoro, options.threads)
+            audio = model.speak(phonemize(row["text"]), voice, SAMPLE_RATE)
+        write(path, normalize(trim(audio)))
+        print(row["utt_id"], row["text"], flush=True)
+    table = sorted((tuple(row[column] for column in COLUMNS) for row, _ in rows), key=lambda values: values[0])
+    write_table(options.output / UTTERANCES, COLUMNS, table)
+
+
+if __name__ == "__main__":
+    main()

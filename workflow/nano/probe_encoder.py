@@ -4,22 +4,23 @@
         --corpus src/bowerbird/assets/demo DATA/librispeech-mini --cache alignments
 
 A corpus is a folder with utterances.tsv (utt_id, speaker, split, path, text); its test split is used, with phone times
-by forced alignment (pocketsphinx). Phones are compared at the centre of each frame; silence is left out throughout.
+by forced alignment (pocketsphinx). Phones are compared at the center of each frame; silence is left out throughout.
 
-* nn: for each frame and each *other* speaker, the nearest frame (cosine) of that speaker says the same phone.
-  Frames of the same sentence are no candidates. Averaged over frames and pairs of speakers. Chance is "random".
+* nn: for each frame and each *other* speaker, the share of frames whose nearest frame (cosine) of that speaker has the same
+  phone. Frames of the same sentence are no candidates. Averaged over frames and pairs of speakers. Chance is "random".
 * top4: the same for the four nearest frames, averaged: what kNN-VC retrieves.
 * same spk: the nearest frame among all speakers (each with the same number of frames) is of the query's own speaker.
 * linear phone, linear spk: accuracy of ridge regression to one-hot labels; phones of a left-out speaker,
   speakers on left-out utterances.
 * mel dB: mean absolute error of a ridge regression to the 80-bin log-mel spectrogram of a left-out speaker, in dB;
   mel R2: its explained variance.
+
+Letters: ``N`` samples, ``T`` frames, ``D`` dimensions of a feature.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import time
 from collections.abc import Callable
@@ -32,41 +33,43 @@ import torch
 import torch.nn.functional as F
 import torchaudio
 from label_speech import align_speech, plain_words
-from safetensors.torch import load_file
+from tables import read_split
 from torch import Tensor
 from transformers import WavLMModel
 
-RATE, HOP, WINDOW = 16000, 320, 400
+from bowerbird.audio import HOP, SAMPLE_RATE, int16_to_float
+from bowerbird.encoders.phone_head import PhoneHead
+
+WINDOW = 400  # samples that a frame of the encoder reads
 FRAMES_PER_SPEAKER = 2500
 RIDGE = 1e-2
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """A waveform (samples,) and the phone of each of its frames, None where unknown."""
+    """Speech, and the phone of each of its frames."""
 
     speaker: str
     text: str
-    wave: Tensor
-    phones: list[str | None]
+    wave: Tensor  # (N,)
+    phones: list[str | None]  # per frame, None where unknown
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Frames of a whole corpus: integer labels (frames,), log-mel (frames, 80) in dB and features by name."""
+    """Labeled frames of a whole corpus. Phone, speaker, sentence and utterance are numbers, ``(T,)``."""
 
     phone: Tensor
     speaker: Tensor
     sentence: Tensor
     utterance: Tensor
-    mel: Tensor
-    features: dict[str, Tensor]
+    mel: Tensor  # (T, 80), dB
+    features: dict[str, Tensor]  # name -> (T, D)
 
 
 def load_corpus(root: Path, cache: Path | None) -> list[Utterance]:
     """The test split with its phones; alignments are kept in `cache` if given."""
-    with open(root / "utterances.tsv", encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file, delimiter="\t") if row["split"] == "test"]
+    rows = read_split(root, "test")
     utterances = []
     for row in rows:
         samples = soundfile.read(root / row["path"], dtype="int16")[0]
@@ -83,7 +86,7 @@ def load_corpus(root: Path, cache: Path | None) -> list[Utterance]:
                 stored.parent.mkdir(parents=True, exist_ok=True)
                 stored.write_text(json.dumps(times))
         if times:
-            wave = torch.from_numpy(samples.astype(np.float32) / 32768)
+            wave = torch.from_numpy(int16_to_float(samples))
             phones = phones_of_frames(times, 1 + (len(samples) - WINDOW) // HOP)
             utterances.append(Utterance(row["speaker"], text, wave, phones))
     print(f"\n{root.name}: {len(utterances)} of {len(rows)} utterances aligned, the others are left out")
@@ -91,25 +94,25 @@ def load_corpus(root: Path, cache: Path | None) -> list[Utterance]:
 
 
 def phones_of_frames(times: list[tuple[str, float, float]], frames: int) -> list[str | None]:
-    """The phone at the centre of each frame; None outside the alignment and in silence."""
+    """The phone at the center of each frame; None outside the alignment and in silence."""
     phones: list[str | None] = [None] * frames
     for phone, start, end in times:
-        first, last = ((second * RATE - WINDOW / 2) / HOP for second in (start, end))
+        first, last = ((second * SAMPLE_RATE - WINDOW / 2) / HOP for second in (start, end))
         for frame in range(max(0, int(np.ceil(first))), min(frames, int(np.ceil(last)))):
             phones[frame] = None if phone in ("SIL", "?") else phone
     return phones
 
 
 def log_mel(wave: Tensor, size: int = 1024, mels: int = 80) -> Tensor:
-    """Log-mel spectrogram (frames, mels) in dB, centred where the encoder's frames are."""
-    spectrogram = torchaudio.transforms.MelSpectrogram(RATE, size, size, HOP, n_mels=mels, center=False, power=2)
+    """Log-mel spectrogram ``(T, mels)`` in dB of ``(N,)``, centered where the encoder's frames are."""
+    spectrogram = torchaudio.transforms.MelSpectrogram(SAMPLE_RATE, size, size, HOP, n_mels=mels, center=False, power=2)
     side = (size - WINDOW) // 2
     frames = 1 + (len(wave) - WINDOW) // HOP
     return 10 * spectrogram(F.pad(wave, (side, side + HOP)))[:, :frames].clamp_min(1e-8).log10().T
 
 
 def mfcc(wave: Tensor) -> Tensor:
-    """13 MFCC and their deltas (frames, 26), normalized to mean 0 and variance 1 over the utterance."""
+    """13 MFCC of ``(N,)`` and their deltas ``(T, 26)``, normalized to mean 0 and variance 1 over the utterance."""
     basis = torchaudio.functional.create_dct(13, 40, "ortho")
     cepstrum = (log_mel(wave, WINDOW, 40) @ basis).T
     both = torch.cat([cepstrum, torchaudio.functional.compute_deltas(cepstrum)]).T
@@ -117,13 +120,13 @@ def mfcc(wave: Tensor) -> Tensor:
 
 
 def encoder_layers(model: WavLMModel, wave: Tensor) -> Tensor:
-    """Hidden states (layers + 1, frames, hidden) of a waveform (samples,)."""
+    """Hidden states ``(layers + 1, T, D)`` of a waveform ``(N,)``."""
     with torch.inference_mode():
         return torch.stack(model(wave[None], output_hidden_states=True).hidden_states)[:, 0]
 
 
 def gather(utterances: list[Utterance], model: WavLMModel, seed: int = 0) -> Frames:
-    """Features of the labelled frames, at most `FRAMES_PER_SPEAKER` a speaker, drawn at random."""
+    """Features of the labeled frames, at most `FRAMES_PER_SPEAKER` per speaker, drawn at random."""
     extractors: dict[str, Callable[[Tensor], Tensor]] = {"log-mel": log_mel, "MFCC+deltas": mfcc}
     columns: dict[str, list[Tensor]] = {name: [] for name in ("phone", "speaker", "sentence", "utterance", "mel")}
     features: dict[str, list[Tensor]] = {}
@@ -151,8 +154,8 @@ def gather(utterances: list[Utterance], model: WavLMModel, seed: int = 0) -> Fra
     return Frames(**{name: value[drawn] for name, value in whole.items()}, features=table)
 
 
-def neighbours(frames: Frames, feature: Tensor) -> tuple[float, float, float]:
-    """`nn`, `top4` and `same spk` of a feature (frames, dim), as in the module's docstring."""
+def measure_retrieval(frames: Frames, feature: Tensor) -> tuple[float, float, float]:
+    """`nn`, `top4` and `same spk` of a feature ``(T, D)``, as in the module's docstring."""
     unit = F.normalize(feature, dim=1)
     nearest, four, own = [], [], []
     speakers = frames.speaker.unique().tolist()
@@ -171,11 +174,15 @@ def neighbours(frames: Frames, feature: Tensor) -> tuple[float, float, float]:
                 nearest.append(same[:, 0].mean())
                 four.append(same.mean())
         own.append((torch.stack(best).argmax(0) == speakers.index(source)).float().mean())
-    return tuple(float(torch.stack(values).mean()) for values in (nearest, four, own))  # type: ignore[return-value]
+    at_one, at_four, own_share = (float(torch.stack(values).mean()) for values in (nearest, four, own))
+    return at_one, at_four, own_share
 
 
 def ridge(feature: Tensor, target: Tensor, train: Tensor) -> Tensor:
-    """Predictions (test frames, targets) of a ridge regression fitted on the frames of the mask `train`."""
+    """Predictions for the other frames of a ridge regression fitted on the frames of the mask `train` ``(T,)``.
+
+    ``feature`` (T, D), ``target`` (T, targets).
+    """
     mean, scale = feature[train].mean(0), feature[train].std(0) + 1e-6
     inputs = F.pad((feature - mean) / scale, (0, 1), value=1.0).double()
     fitted, wanted = inputs[train], target[train].double()
@@ -184,52 +191,51 @@ def ridge(feature: Tensor, target: Tensor, train: Tensor) -> Tensor:
 
 
 def linear_probes(frames: Frames, feature: Tensor) -> tuple[float, float, float, float]:
-    """`linear phone`, `linear spk`, `mel dB` and `mel R2` of a feature (frames, dim)."""
+    """`linear phone`, `linear spk`, `mel dB` and `mel R2` of a feature ``(T, D)``."""
     phones = F.one_hot(frames.phone).float()
     speakers = F.one_hot(frames.speaker).float()
-    right, errors, residual, variance = [], [], 0.0, 0.0
+    accuracies, errors, residual, variance = [], [], 0.0, 0.0
     for speaker in frames.speaker.unique():
         train = frames.speaker != speaker
         predicted = ridge(feature, torch.cat([phones, frames.mel], dim=1), train)
         guess, mel = predicted[:, : phones.shape[1]].argmax(1), predicted[:, phones.shape[1] :]
         truth = frames.mel[~train]
-        right.append((guess == frames.phone[~train]).float().mean())
+        accuracies.append((guess == frames.phone[~train]).float().mean())
         errors.append((mel - truth).abs().mean())
         residual += float((mel - truth).square().sum())
         variance += float((truth - truth.mean(0)).square().sum())
     train = frames.utterance % 2 == 0
     known = (ridge(feature, speakers, train).argmax(1) == frames.speaker[~train]).float().mean()
-    return float(torch.stack(right).mean()), float(known), float(torch.stack(errors).mean()), 1 - residual / variance
+    return (
+        float(torch.stack(accuracies).mean()),
+        float(known),
+        float(torch.stack(errors).mean()),
+        1 - residual / variance,
+    )
 
 
-def print_corpus(name: str, frames: Frames, head: dict[str, Tensor] | None, layer: int, phones: list[str]) -> None:
-    """Print the table of a corpus: one row a feature."""
+def print_corpus(name: str, frames: Frames, phones: list[str], head: PhoneHead | None) -> None:
+    """Print the table of a corpus, one row per feature; ``phones`` are the names of its phones in order."""
     speakers = len(frames.speaker.unique())
     print(f"\n{name}: {speakers} speakers, {len(frames.phone)} frames, {len(phones)} phones")
     print(f"{'feature':12s} {'dim':>4s}     nn   top4  same spk  linear phone  linear spk  mel dB  mel R2")
     for feature, value in frames.features.items():
-        near, four, own = neighbours(frames, value)
+        near, four, own = measure_retrieval(frames, value)
         phone, speaker, error, explained = linear_probes(frames, value)
         print(
             f"{feature:12s} {value.shape[1]:4d}  {near:5.1%}  {four:5.1%}     {own:5.1%}         {phone:5.1%}"
             f"       {speaker:5.1%}   {error:5.2f}   {explained:5.2f}"
         )
     if head is not None:
-        guess = (frames.features[f"layer {layer}"] @ head["weight"].float().T + head["bias"].float()).argmax(1)
-        print(f"phone head on layer {layer}: frame accuracy {accuracy_by_name(guess, frames.phone, phones):.1%}")
+        guess = head.posteriors(frames.features[f"layer {head.layer}"]).argmax(1).tolist()
+        pairs = zip(guess, frames.phone.tolist(), strict=True)
+        accuracy = float(np.mean([head.phones[g] == phones[t] for g, t in pairs]))
+        print(f"phone head on layer {head.layer}: frame accuracy {accuracy:.1%}")
 
 
-def accuracy_by_name(guess: Tensor, truth: Tensor, phones: list[str]) -> float:
-    """Share of frames whose guessed phone (index in the head's list) has the name of the true one."""
-    return float(np.mean([HEAD_PHONES[g] == phones[t] for g, t in zip(guess.tolist(), truth.tolist(), strict=True)]))
-
-
-HEAD_PHONES: list[str] = []
-
-
-def seconds_per_second(model: WavLMModel, layers: int | None, duration_s: float = 10.0, runs: int = 5) -> float:
-    """Real-time factor of the first `layers` layers (None: all) on one core, the median of `runs`."""
-    wave = 0.1 * torch.randn(1, int(duration_s * RATE), generator=torch.Generator().manual_seed(0))
+def real_time_factor(model: WavLMModel, layers: int | None, duration_s: float = 10.0, runs: int = 5) -> float:
+    """Seconds that the first `layers` layers (None: all) take per second of speech, the median of `runs`."""
+    wave = 0.1 * torch.randn(1, int(duration_s * SAMPLE_RATE), generator=torch.Generator().manual_seed(0))
     every = model.encoder.layers
     model.encoder.layers = every[:layers] if layers else every
     times = []
@@ -243,7 +249,7 @@ def seconds_per_second(model: WavLMModel, layers: int | None, duration_s: float 
 
 
 def print_invariances(model: WavLMModel, utterances: list[Utterance], layer: int) -> None:
-    """Print how far gain, noise and batching move the features of a layer (mean cosine with the clean features)."""
+    """Print how far gain and noise move the features of a layer: the mean cosine with those of the clean speech."""
     noise = torch.Generator().manual_seed(0)
     rows: dict[str, list[Tensor]] = {}
     for utterance in utterances[:: max(1, len(utterances) // 8)]:
@@ -260,11 +266,11 @@ def print_invariances(model: WavLMModel, utterances: list[Utterance], layer: int
 
 
 def main() -> None:
-    """Read the encoder, print its size and speed, then a table a corpus."""
+    """Load the encoder, print its size and speed, then one table per corpus."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", type=Path, required=True, help="WavLM directory")
     parser.add_argument("--corpus", type=Path, nargs="+", required=True, help="folders with utterances.tsv")
-    parser.add_argument("--head", type=Path, help="folder of the linear phone head (default: nano-phones beside)")
+    parser.add_argument("--head", type=Path, help="folder of the linear phone head (default: nano-phones beside it)")
     parser.add_argument("--cache", type=Path, help="folder that keeps the alignments")
     options = parser.parse_args()
     if not (options.encoder / "config.json").exists():
@@ -272,21 +278,18 @@ def main() -> None:
     torch.set_num_threads(1)
     model = WavLMModel.from_pretrained(options.encoder, dtype=torch.float32).eval()
     folder = options.head or options.encoder.parent / "nano-phones"
-    config = json.loads((folder / "config.json").read_text()) if (folder / "config.json").exists() else None
-    head = load_file(folder / "model.safetensors") if config else None
-    layer = int(config["layer"]) if config else model.config.num_hidden_layers
-    HEAD_PHONES.extend(config["phones"] if config else [])
+    head = PhoneHead.load(str(folder), "--head") if (folder / "config.json").exists() else None
+    layer = head.layer if head else model.config.num_hidden_layers
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"{parameters / 1e6:.2f} M parameters, hidden {model.config.hidden_size}, layer {layer}")
-    print(
-        f"RTF on one core: layer {layer} {seconds_per_second(model, layer):.4f}, all {seconds_per_second(model, None):.4f}"
-    )
+    some, every = real_time_factor(model, layer), real_time_factor(model, None)
+    print(f"RTF on one core: layer {layer} {some:.4f}, all {every:.4f}")
     for number, root in enumerate(options.corpus):
         utterances = load_corpus(root, options.cache / root.name if options.cache else None)
         if number == 0:
             print_invariances(model, utterances, layer)
         phones = sorted({phone for utterance in utterances for phone in utterance.phones if phone})
-        print_corpus(root.name, gather(utterances, model), head, layer, phones)
+        print_corpus(root.name, gather(utterances, model), phones, head)
 
 
 if __name__ == "__main__":

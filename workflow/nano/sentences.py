@@ -1,5 +1,5 @@
-"""What the demo corpus says (sentences written for this project, in plain English with a wide range of phones), and what the
-encoder is trained on: sentences put together at random."""
+"""The texts of the demo corpus (written for this project, in plain English with a wide range of phones), and the training sentences
+of the encoder, which are put together at random."""
 
 from __future__ import annotations
 
@@ -61,10 +61,9 @@ The dog jumped over the wall and chased a rabbit.
 Some people believe that silence is a good reply.
 """.strip().splitlines()
 
-PARALLEL = 4
-"""The first sentences of `TEST` are said by every test speaker: ground truth for parallel measures."""
+PARALLEL = 4  # the first sentences of TEST are said by every test speaker: ground truth for parallel measures
 
-# Of training_sentence
+# The words of training_sentence by their place in it
 WORDS = {
     "determiner": "the a this that each every another her his their our my your some".split(),
     "adjective": "quiet old yellow broken young heavy narrow bright foolish gentle huge thick vague pleasant wooden "
@@ -85,7 +84,7 @@ WORDS = {
 
 
 def training_sentence(rng: np.random.Generator) -> str:
-    """A grammatical enough English sentence with wide phone coverage."""
+    """A random English sentence, grammatical enough, of words that cover the phones widely."""
 
     def word(kind: str) -> str:
         return WORDS[kind][rng.integers(len(WORDS[kind]))]

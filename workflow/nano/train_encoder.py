@@ -1,6 +1,6 @@
 """Train the bundled nano encoder: a small WavLM, supervised by phones.
 
-kNN-VC needs two things of one layer L: nearest neighbours by cosine must say the same phone *across speakers*, and the layer must
+kNN-VC needs two things of one layer L: nearest neighbors by cosine must be of the same phone *across speakers*, and the layer must
 still hold what a vocoder needs. So layer L is trained with four losses (the top layer with the first alone):
 
 * cross-entropy of the phone of each frame (a linear head: it becomes the bundled phonetic posteriors);
@@ -8,10 +8,12 @@ still hold what a vocoder needs. So layer L is trained with four losses (the top
 * L1 between a linear read-out and the log-mel spectrogram, and cross-entropy of the pitch: timbre, detail and intonation
   survive, in directions of small variance.
 
-Speech is a folder of ``name.flac`` with ``name.json`` ({"phones": [[phone, start_s, end_s], ...]}); the JSONs come from
-``make_speech.py`` (synthetic, exact times) and ``label_speech.py`` (real, pseudo-labels of pocketsphinx).
+Speech is a folder that `labeled_speech.py` describes; `make_speech.py` and `make_robot_speech.py` write such folders of synthetic speech
+with exact times, `label_speech.py` of real speech with the times of pocketsphinx. A folder named twice has twice the share of each batch.
 
     python workflow/nano/train_encoder.py --speech SYNTHETIC REAL --output src/bowerbird/assets --minutes 40
+
+Letters: ``B`` batch, ``N`` samples, ``T`` frames of 20 ms, ``D`` dimensions of the hidden states.
 """
 
 from __future__ import annotations
@@ -20,25 +22,21 @@ import argparse
 import json
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
-import soxr
 import torch
 import torch.nn.functional as F
 import torchaudio
+from encoder_batches import Utterance, draw_batch, load_speech
+from phones import PHONES
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import WavLMConfig, WavLMModel
 
-from bowerbird.nn.sourcefilter import HIGHEST_HZ, LOWEST_HZ, PITCHES, track_pitch
+from bowerbird.audio import HOP, SAMPLE_RATE
+from bowerbird.nn.sourcefilter import HIGHEST_HZ, LOWEST_HZ, PITCHES
 
-PHONES = (
-    "SIL AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH".split()
-)
-RATE, HOP = 16000, 320
 LAYER = 3
 CONFIG = WavLMConfig(
     vocab_size=len(PHONES),
@@ -66,80 +64,8 @@ CONFIG = WavLMConfig(
 )
 
 
-@dataclass(frozen=True)
-class Utterance:
-    wave: np.ndarray  # int16 (samples,)
-    phones: list[tuple[int, float, float]]  # index in PHONES or -1 (ignored), start and end in seconds
-    pitch: np.ndarray  # (samples // 320,) Hz, 0 where unvoiced
-
-
-def load_speech(folder: Path, known: dict[str, Utterance]) -> None:
-    """Add the labelled utterances of ``folder`` that are not in ``known`` yet (it may still be growing)."""
-    index = {phone: number for number, phone in enumerate(PHONES)}
-    for label in sorted(folder.glob("*.json")):
-        if label.stem in known or not label.with_suffix(".flac").exists():
-            continue
-        phones = [(index.get(p, -1), a, b) for p, a, b in json.loads(label.read_text())["phones"]]
-        if any(end < start for _, start, end in phones):
-            raise ValueError(f"{label}: a phone ends before it starts; times are [phone, start_s, end_s]")
-        if len(phones) > 5:
-            wave = soundfile.read(label.with_suffix(".flac"), dtype="int16")[0]
-            hertz, voiced = track_pitch(torch.from_numpy(wave[None].astype(np.float32) / 32768))
-            known[label.stem] = Utterance(wave, phones, (hertz * voiced)[0].numpy())
-
-
-def frame_labels(phones: list[tuple[int, float, float]], offset: float, speed: float, frames: int) -> np.ndarray:
-    """Phone and third of the phone of each frame, ``(frames, 2)`` int64; -1 where unlabelled.
-
-    Frame i looks at samples [320 i, 320 i + 400): its centre is at 320 i + 200.
-    """
-    centres = ((np.arange(frames) * HOP + 200) / RATE) * speed + offset
-    labels = np.full((frames, 2), -1, np.int64)
-    for phone, start, end in phones:
-        inside = (centres >= start) & (centres < end)
-        labels[inside, 0] = phone
-        labels[inside, 1] = np.minimum(2, ((centres[inside] - start) / max(end - start, 1e-3) * 3).astype(int))
-    return labels
-
-
-def frame_pitch(pitch: np.ndarray, offset: float, speed: float, frames: int) -> np.ndarray:
-    """Pitch in Hz of each frame of a crop, ``(frames,)`` float32; 0 where unvoiced or past the end."""
-    places = (((np.arange(frames) * HOP + 200) / RATE * speed + offset) * RATE / HOP).astype(int)
-    return np.where(places < len(pitch), pitch[np.minimum(places, len(pitch) - 1)] * speed, 0).astype(np.float32)
-
-
-def colour(wave: np.ndarray, rng: np.random.Generator, most_db: float = 6.0) -> np.ndarray:
-    """Another microphone: a smooth random gain over frequency, ``(samples,)`` to ``(samples,)``; half of all crops stay as they are."""
-    if rng.uniform() < 0.5:
-        return wave
-    spectrum = np.fft.rfft(wave)
-    points = rng.uniform(-most_db, most_db, 7)
-    gain_db = np.interp(np.sqrt(np.linspace(0, 1, len(spectrum))), np.linspace(0, 1, len(points)), points)
-    return np.fft.irfft(spectrum * 10 ** (gain_db / 20), len(wave)).astype(np.float32)
-
-
-def crop(utterance: Utterance, seconds: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A random crop, played faster or slower (pitch, formants and tempo together), coloured, at a random level.
-
-    Samples, labels of frames, pitch of frames.
-    """
-    speed = float(rng.uniform(0.8, 1.25))
-    length = int(seconds * RATE)
-    needed = int(length * speed) + 64
-    start = int(rng.integers(0, max(1, len(utterance.wave) - needed)))
-    wave = utterance.wave[start : start + needed].astype(np.float32) / 32768
-    wave = soxr.resample(wave, RATE * speed, RATE, quality="QQ")
-    wave = colour(wave, rng)
-    peak = np.abs(wave).max() + 1e-4
-    wave = wave * (0.7 / peak) * 10 ** (rng.uniform(-18, 0) / 20)
-    wave = np.pad(wave, (0, max(0, length - len(wave))))[:length]
-    frames = (length - 80) // HOP
-    labels = frame_labels(utterance.phones, start / RATE, speed, frames)
-    return wave, labels, frame_pitch(utterance.pitch, start / RATE, speed, frames)
-
-
 def start_as_filter_bank(encoder: WavLMModel, bands: int = 96) -> None:
-    """Let the waveform's convolutions start as a mel filter bank (they are trained on like all weights).
+    """Set the waveform's convolutions to a mel filter bank; training goes on from there, as with all weights.
 
     The first convolution (25 ms every 20 ms) holds each band's windowed sinusoid in four phases, so that the sum of the
     rectified four is nearly its magnitude; high bands are stronger, as pre-emphasis would make them. Channels of a constant stand beside
@@ -150,7 +76,7 @@ def start_as_filter_bank(encoder: WavLMModel, bands: int = 96) -> None:
     width = CONFIG.conv_kernel[0]
     mel = torch.linspace(math.log1p(60 / 700), math.log1p(7600 / 700), bands)
     hertz = 700 * torch.expm1(mel)
-    time_s = (torch.arange(width) - (width - 1) / 2) / RATE
+    time_s = (torch.arange(width) - (width - 1) / 2) / SAMPLE_RATE
     spacing = torch.gradient(hertz)[0]
     window = torch.exp(-0.5 * (time_s[None] * spacing[:, None] * 3.0) ** 2) * torch.hann_window(width)[None]
     phases = torch.arange(4) * math.pi / 2
@@ -168,8 +94,8 @@ def start_as_filter_bank(encoder: WavLMModel, bands: int = 96) -> None:
             second.conv.weight[torch.arange(bands), torch.arange(bands) * 4 + phase, 0] = 0.5
 
 
-def regularise(rate: float) -> None:
-    """Dropout everywhere, and masks over a tenth of the frames and of the dimensions: an hour of speech is soon known by heart."""
+def regularize(rate: float) -> None:
+    """Set dropout everywhere, and masks over a tenth of the frames and of the dimensions, against overfitting an hour of speech."""
     for name in ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"):
         setattr(CONFIG, name, rate)
     CONFIG.apply_spec_augment = True
@@ -177,8 +103,8 @@ def regularise(rate: float) -> None:
     CONFIG.mask_feature_prob, CONFIG.mask_feature_length, CONFIG.mask_feature_min_masks = 0.1, 16, 0
 
 
-class Teacher(nn.Module):
-    """The encoder with its training heads."""
+class TaughtEncoder(nn.Module):
+    """The encoder with the heads that train it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -188,16 +114,18 @@ class Teacher(nn.Module):
         self.top = nn.Linear(CONFIG.hidden_size, len(PHONES))
         self.mel = nn.Linear(CONFIG.hidden_size, 80)
         self.pitch = nn.Linear(CONFIG.hidden_size, PITCHES + 1)
-        self.spectrogram = torchaudio.transforms.MelSpectrogram(RATE, 1024, 1024, HOP, 0, 8000, n_mels=80, center=False)
+        self.spectrogram = torchaudio.transforms.MelSpectrogram(
+            SAMPLE_RATE, 1024, 1024, HOP, 0, 8000, n_mels=80, center=False
+        )
 
     def log_mel(self, wave: Tensor) -> Tensor:
-        """``(batch, samples)`` -> normalized log-mel ``(batch, frames, 80)``, centred as the frames are."""
+        """``(B, N)`` to normalized log-mel spectra ``(B, T, 80)``, centered as the encoder's frames are."""
         padded = F.pad(wave, (312, 1024))
         mel = self.spectrogram(padded).clamp_min(1e-5).log().transpose(1, 2)
         return (mel[:, : (wave.shape[1] - 80) // HOP] + 4.0) / 2.5
 
     def losses(self, noisy: Tensor, clean: Tensor, labels: Tensor, pitch: Tensor) -> dict[str, Tensor]:
-        """Losses of a batch: waves ``(batch, samples)``, labels ``(batch, frames, 2)``, pitch ``(batch, frames)``."""
+        """The losses of a batch by name: waves ``(B, N)``, labels ``(B, T, 2)``, pitch ``(B, T)`` in Hz, 0 where unvoiced."""
         states = self.encoder(noisy, output_hidden_states=True).hidden_states
         layer, top = states[LAYER], states[-1]
         phone = labels[..., 0]
@@ -211,7 +139,10 @@ class Teacher(nn.Module):
 
 
 def pitch_loss(logits: Tensor, hertz: Tensor) -> Tensor:
-    """Cross-entropy of the pitch's class where voiced (labels a class wide), plus that of voicing (last logit)."""
+    """Cross-entropy of the pitch's class where voiced (labels are a class wide), plus that of voicing (the last logit).
+
+    ``logits`` (B, T, PITCHES + 1), ``hertz`` (B, T), 0 where unvoiced.
+    """
     place = (PITCHES - 1) * (hertz.clamp_min(1.0) / LOWEST_HZ).log2() / math.log2(HIGHEST_HZ / LOWEST_HZ)
     target = (-0.5 * (torch.arange(PITCHES) - place[..., None]).square()).softmax(-1)
     entropy = -(target * logits[..., :-1].log_softmax(-1)).sum(-1)
@@ -220,7 +151,10 @@ def pitch_loss(logits: Tensor, hertz: Tensor) -> Tensor:
 
 
 def contrastive_loss(features: Tensor, labels: Tensor, temperature: float = 0.1, most: int = 1024) -> Tensor:
-    """Supervised contrastive loss (Khosla et al. 2020): positives share phone and third and come from another crop."""
+    """Supervised contrastive loss (Khosla et al. 2020): positives share phone and third and come from another crop.
+
+    ``features`` (B, T, D), ``labels`` (B, T, 2); at most ``most`` frames are compared, drawn at random.
+    """
     batch, frames, _ = features.shape
     item = torch.arange(batch)[:, None].expand(batch, frames).reshape(-1)
     key = (labels[..., 0] * 3 + labels[..., 1]).reshape(-1)
@@ -239,29 +173,15 @@ def contrastive_loss(features: Tensor, labels: Tensor, temperature: float = 0.1,
 WEIGHTS = {"phone_top": 0.5, "phone": 1.0, "contrast": 2.0, "mel": 4.0, "pitch": 0.4}
 
 
-def make_batch(pools: list[list[Utterance]], size: int, seconds: float, rng: np.random.Generator) -> tuple[Tensor, ...]:
-    """Equal shares of every folder of speech, under noise and, half of them, another crop (the mel target stays clean)."""
-    items = [crop(pools[n % len(pools)][rng.integers(len(pools[n % len(pools)]))], seconds, rng) for n in range(size)]
-    clean = torch.from_numpy(np.stack([wave for wave, _, _ in items]))
-    level = clean.square().mean(1, keepdim=True).sqrt()
-    snr = torch.from_numpy(rng.uniform(12, 45, (size, 1))).float()
-    noisy = clean + torch.from_numpy(rng.standard_normal(clean.shape, np.float32)) * level * 10 ** (-snr / 20)
-    other_db = np.where(rng.uniform(size=(size, 1)) < 0.5, rng.uniform(-25, -8, (size, 1)), -np.inf)
-    others = clean.roll(1, 0) * level / level.roll(1, 0).clamp_min(1e-5)
-    noisy = noisy + others * torch.from_numpy(10 ** (other_db / 20)).float()
-    labels, pitch = (torch.from_numpy(np.stack([item[n] for item in items])) for n in (1, 2))
-    return noisy, clean, labels, pitch
-
-
-def start_from(model: Teacher, assets: Path) -> None:
+def start_from(model: TaughtEncoder, assets: Path) -> None:
     """Take the weights of ``nano-encoder`` and ``nano-phones`` in ``assets``; the heads that were not exported start anew."""
     weights = {name: value.float() for name, value in load_file(assets / "nano-encoder" / "model.safetensors").items()}
     model.encoder.load_state_dict(weights)
     model.phones.load_state_dict(load_file(assets / "nano-phones" / "model.safetensors"))
 
 
-def export(model: Teacher, assets: Path, facts: dict) -> None:
-    """Write ``nano-encoder`` (a transformers directory, float16) and ``nano-phones`` (the head on layer L)."""
+def export(model: TaughtEncoder, assets: Path, facts: dict[str, int]) -> None:
+    """Write ``nano-encoder`` (a transformers folder, float16) and ``nano-phones`` (the head on layer L) into ``assets``."""
     folder = assets / "nano-encoder"
     folder.mkdir(parents=True, exist_ok=True)
     config = WavLMConfig.from_dict({**CONFIG.to_dict(), "dtype": "float16", "architectures": ["WavLMModel"]})
@@ -278,9 +198,67 @@ def export(model: Teacher, assets: Path, facts: dict) -> None:
     (folder / "config.json").write_text(json.dumps(head, indent=2) + "\n")
 
 
-def main() -> None:
+class Progress:
+    """How far training is, by steps or by minutes, whichever ends first; and what it prints of the losses."""
+
+    def __init__(self, steps: int, minutes: float) -> None:
+        self.steps, self.minutes = steps, minutes
+        self.begun = time.time()
+        self.means = dict.fromkeys(WEIGHTS, 0.0)  # running means of the losses
+
+    @property
+    def minutes_spent(self) -> float:
+        """Minutes since the start."""
+        return (time.time() - self.begun) / 60
+
+    def share(self, step: int) -> float:
+        """Share of the training that is done before ``step`` (from 0): 1 ends it."""
+        return max(step / self.steps, self.minutes_spent / self.minutes)
+
+    def log(self, step: int, rate: float, losses: dict[str, Tensor], pools: list[list[Utterance]]) -> None:
+        """Take the losses of a step into their running means, and print these every 25 steps."""
+        for name, value in losses.items():
+            self.means[name] += (float(value.detach()) - self.means[name]) * (0.05 if step > 20 else 0.5)
+        if step % 25 == 0:
+            shown = " ".join(f"{name} {value:.3f}" for name, value in self.means.items())
+            sizes = [len(pool) for pool in pools]
+            print(f"step {step} {self.minutes_spent:.1f} min lr {rate:.2e} {shown} speech {sizes}", flush=True)
+
+
+def train(model: TaughtEncoder, options: argparse.Namespace) -> tuple[int, float]:
+    """Train as the options say; returns the number of steps and the minutes."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05)
+    speech: list[dict[str, Utterance]] = [{} for _ in options.speech]
+    progress, done = Progress(options.steps, options.minutes), 0
+    for step in range(options.steps):
+        if step % 100 == 0:
+            for folder, known in zip(options.speech, speech, strict=True):
+                load_speech(folder, known)
+            pools = [list(known.values()) for known in speech if known]
+        share = progress.share(step)
+        if share >= 1:
+            break
+        rate = options.learning_rate * min(1, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * share))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        batch = draw_batch(pools, options.batch_size, options.seconds, np.random.default_rng([options.seed, step]))
+        losses = model.losses(*batch)
+        optimizer.zero_grad(set_to_none=True)
+        sum(WEIGHTS[name] * value for name, value in losses.items()).backward()  # type: ignore[union-attr]  # never empty
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        done = step + 1
+        progress.log(step, rate, losses, pools)
+        if step % 200 == 199:
+            save_file(model.state_dict(), options.checkpoint)
+    save_file(model.state_dict(), options.checkpoint)
+    return done, progress.minutes_spent
+
+
+def parse_options() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--speech", type=Path, nargs="+", required=True, help="folders of name.flac and name.json")
+    parser.add_argument("--speech", type=Path, nargs="+", required=True, help="folders of labeled speech")
     parser.add_argument("--output", type=Path, required=True, help="folder that gets nano-encoder/ and nano-phones/")
     parser.add_argument(
         "--checkpoint", type=Path, default=Path("nano-encoder.safetensors"), help="weights to go on from, if there"
@@ -296,12 +274,17 @@ def main() -> None:
     parser.add_argument("--dropout", type=float, default=0.0, help="above 0: dropout at this rate, and masks")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Build the model, train it, and export encoder and head."""
+    options = parse_options()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     if options.dropout:
-        regularise(options.dropout)
-    model = Teacher().train()
+        regularize(options.dropout)
+    model = TaughtEncoder().train()
     if options.checkpoint.exists():
         model.load_state_dict(load_file(options.checkpoint), strict=False)
         print(f"weights of {options.checkpoint}", flush=True)
@@ -309,38 +292,9 @@ def main() -> None:
         start_from(model, options.start_from)
         print(f"weights of {options.start_from}", flush=True)
     parameters = sum(p.numel() for p in model.encoder.parameters())
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05)
-    speech: list[dict[str, Utterance]] = [{} for _ in options.speech]
-    begin, done, means = time.time(), 0, dict.fromkeys(WEIGHTS, 0.0)
-    for step in range(options.steps):
-        if step % 100 == 0:
-            for folder, known in zip(options.speech, speech, strict=True):
-                load_speech(folder, known)
-            pools = [list(known.values()) for known in speech if known]
-        progress = max(step / options.steps, (time.time() - begin) / 60 / options.minutes)
-        if progress >= 1:
-            break
-        rate = options.learning_rate * min(1, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * progress))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        batch = make_batch(pools, options.batch_size, options.seconds, np.random.default_rng([options.seed, step]))
-        losses = model.losses(*batch)
-        optimizer.zero_grad(set_to_none=True)
-        sum(WEIGHTS[name] * value for name, value in losses.items()).backward()  # type: ignore[union-attr]
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        done = step + 1
-        for name, value in losses.items():
-            means[name] += (float(value.detach()) - means[name]) * (0.05 if step > 20 else 0.5)
-        if step % 25 == 0:
-            minutes = (time.time() - begin) / 60
-            shown = " ".join(f"{name} {value:.3f}" for name, value in means.items())
-            print(f"step {step} {minutes:.1f} min lr {rate:.2e} {shown} speech {[len(p) for p in pools]}", flush=True)
-        if step % 200 == 199:
-            save_file(model.state_dict(), options.checkpoint)
-    save_file(model.state_dict(), options.checkpoint)
-    export(model, options.output, {"steps": done, "parameters": parameters, "layer": LAYER, "seed": options.seed})
-    print(f"exported {parameters / 1e6:.2f} M parameters after {done} steps, {(time.time() - begin) / 60:.1f} min")
+    steps, minutes = train(model, options)
+    export(model, options.output, {"steps": steps, "parameters": parameters, "layer": LAYER, "seed": options.seed})
+    print(f"exported {parameters / 1e6:.2f} M parameters after {steps} steps, {minutes:.1f} min")
 
 
 if __name__ == "__main__":

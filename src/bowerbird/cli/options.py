@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
-import shlex
 import types
 import typing
 from collections.abc import Callable, Collection, Sequence
@@ -113,27 +112,3 @@ def _take(key: str, hint: Any, given: dict[str, Any]) -> Any:
     except pydantic.ValidationError as error:
         raise BowerbirdError("; ".join(explain(item, Config) for item in error.errors())) from None
     return given[key]
-
-
-def flags(section: Section, only: Collection[str] = (), exclude: Collection[str] = ()) -> str:
-    """A section as command-line options, in the order of its fields: what `parse_call` reads back.
-
-    ``only`` and ``exclude`` choose fields. The result is one flat string, so a workflow can compare it.
-    """
-    words: list[str] = []
-    for key in type(section).model_fields:
-        if (only and key not in only) or key in exclude:
-            continue
-        value, flag = getattr(section, key), f"--{key.replace('_', '-')}"
-        if isinstance(value, bool):
-            words.append(flag if value else f"--no-{key.replace('_', '-')}")
-        elif isinstance(value, list):
-            words += [flag, *map(str, value)]
-        elif isinstance(value, dict):
-            words += [flag, json.dumps(value, sort_keys=True, ensure_ascii=False)]
-        else:
-            words += [
-                f"{flag}={value}" if str(value).startswith("-") else flag,
-                *([] if str(value).startswith("-") else [str(value)]),
-            ]
-    return shlex.join(words)

@@ -11,20 +11,21 @@ report ask a `Graph` and work nothing out themselves.
 from __future__ import annotations
 
 import functools
+import graphlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from bowerbird.config.base import ModelReference, Section, Variant, flags, one_line
+from bowerbird.config.base import ModelReference, Section, flags, one_line
 from bowerbird.config.job import Job
+from bowerbird.config.loading import load_config
 from bowerbird.config.models import ModelFiles
 from bowerbird.config.paths import Paths, bundled
 from bowerbird.config.sections.evaluation import FAMILIES
 from bowerbird.config.study import Config
-from bowerbird.config.systems.base import Inputs
 
 PHONE_HEAD = "bundled:nano-phones"  # names the phones in the summaries of pairs and residuals
-RESIDUAL_TABLES = ("residual.parquet", "pca.parquet")
+SUMMARY_TABLES: tuple[Literal["summary", "differences", "cells"], ...] = ("summary", "differences", "cells")
 
 
 class Graph:
@@ -33,6 +34,12 @@ class Graph:
     def __init__(self, config: Config, paths: Paths) -> None:
         self.config, self.paths = config, paths
         self.models = ModelFiles(config, paths)
+
+    @classmethod
+    def of_run(cls, root: str | Path) -> Graph:
+        """The graph of the run in the folder ``root``, as its config.yaml says."""
+        config = load_config([Path(root) / "config.yaml"])
+        return cls(config, Paths(root, config.corpus.num_shards))
 
     # ----- corpus
     def list_corpus(self) -> Job:
@@ -47,6 +54,7 @@ class Graph:
             {"listing": self._corpus_files()},
             {key: value for key, value in values.items() if key not in ("path", "audio_root")},
             options=flags(values),
+            untracked=frozenset({"listing"}),
         )
 
     def _corpus_files(self) -> tuple[Path, ...]:
@@ -80,7 +88,8 @@ class Graph:
             inputs["list"] = (Path(section.file),)
         params = _values(section, exclude={"file"})
         outputs = {"trials": self.paths.trials}
-        return Job("list-trials", "corpus", "", outputs, inputs, params, options=flags(_values(section)))
+        options, untracked = flags(_values(section)), frozenset({"list"})
+        return Job("list-trials", "corpus", "", outputs, inputs, params, options=options, untracked=untracked)
 
     # ----- features, codebook, pairs
     def extract_features(self, features: str, shard: int | str) -> Job:
@@ -94,18 +103,18 @@ class Graph:
             {"audio": (self.paths.audio(shard),), "encoder": self.models.encoder_files(section)},
             _values(section, exclude={"encoder", "revision"}),
             options=flags(_values(self.models.located(section))),
+            untracked=frozenset({"encoder"}),
         )
 
     def fit_codebook(self, codebook: str) -> Job:
         """K-means over training frames."""
         section = self.config.codebook[codebook]
         params = _values(section, exclude={"features", "assignment"})
-        book = self.paths.codebook(codebook)
         return Job(
             "fit-codebook",
             "codebook",
             codebook,
-            {"codebook": book, "sample": book.with_name("sample.parquet")},
+            {"codebook": self.paths.codebook(codebook), "sample": self.paths.codebook_table(codebook, "sample")},
             {"manifest": (self.paths.manifest,), "features": self._shards("features", section.features)},
             params,
             options=flags(params),
@@ -136,7 +145,7 @@ class Graph:
             "codebook": (book,),
             "units": self._shards("units", codebook),
         }
-        outputs = {"summary": book.with_name("summary.parquet")}
+        outputs = {"summary": self.paths.codebook_table(codebook, "summary")}
         return Job("summarize-units", "codebook", codebook, outputs, inputs)
 
     def probe_residual(self, codebook: str) -> Job:
@@ -148,7 +157,7 @@ class Graph:
             "probe-residual",
             "codebook",
             codebook,
-            {"probes": book.with_name(RESIDUAL_TABLES[0]), "places": book.with_name(RESIDUAL_TABLES[1])},
+            self.paths.residual_tables(codebook),
             {
                 "manifest": (self.paths.manifest,),
                 "codebook": (book,),
@@ -215,11 +224,11 @@ class Graph:
         sources = chosen.training_inputs(stage)
         folder = self.paths.model(experiment, stage)
         start = sources.pop("start", None)
-        inputs, models = self._resolve(experiment, sources)
+        inputs, models = self.models.resolve(experiment, sources)
         values = options.model_dump()
         if isinstance(start, ModelReference):
             inputs["start"] = self.models.files(start, experiment)
-            values["start_from"] = str(self.models.locate(start, experiment))
+            values["start_from"] = str(self.models.as_option(start, experiment))
         text = one_line({"system": chosen.system_name, stage: values})
         names = ("model.safetensors", "config.json", "metrics.jsonl")
         return Job(
@@ -236,7 +245,7 @@ class Graph:
     def convert_trials(self, experiment: str) -> Job:
         """All trials by one experiment."""
         chosen = self.config.experiments[experiment]
-        inputs, models = self._resolve(experiment, chosen.conversion_inputs())
+        inputs, models = self.models.resolve(experiment, chosen.conversion_inputs())
         params, section = chosen.conversion_params(), _values(self.config.conversion)
         tables = {"manifest": (self.paths.manifest,), "trials": (self.paths.trials,)}
         return Job(
@@ -248,6 +257,7 @@ class Graph:
             {**params, **section},
             models,
             flags({"experiment": one_line(params), **section}),
+            folder=self.paths.conversion(experiment).parent,
         )
 
     # ----- evaluation and report
@@ -255,13 +265,13 @@ class Graph:
         """What the recognizer makes of each source."""
         params = _values(self.config.evaluation, include={"asr", "asr_revision"})
         inputs = {"trials": (self.paths.trials,), "audio": self.paths.all_shards("audio")}
-        outputs = {"transcripts": self.paths.transcripts}
+        outputs = {"transcripts": self.paths.evaluation_table("transcripts")}
         return Job("transcribe-sources", "evaluation", "", outputs, inputs, params, options=flags(params))
 
     def score_trials(self, experiment: str, family: str) -> Job:
         """One family of metrics over one experiment's conversions."""
         values = _values(self.config.evaluation, include=set(FAMILIES[family]))
-        heard = (self.paths.transcripts,) if family == "intelligibility" else ()
+        heard = (self.paths.evaluation_table("transcripts"),) if family == "intelligibility" else ()
         return Job(
             "score-trials",
             "evaluation",
@@ -283,9 +293,9 @@ class Graph:
         params = _values(self.config.evaluation, include={"bootstrap", "confidence", "seed"})
         families = self.config.evaluation.families
         scores = tuple(self.paths.scores(name, family) for name in self.config.experiments for family in families)
-        summary = self.paths.summary
-        outputs = {name: summary.with_name(f"{name}.parquet") for name in ("summary", "differences", "cells")}
-        return Job("summarize-scores", "evaluation", "", outputs, {"scores": scores}, params, options=flags(params))
+        outputs: dict[str, Path] = {name: self.paths.evaluation_table(name) for name in SUMMARY_TABLES}
+        recorded = {**params, "experiments": sorted(self.config.experiments)}
+        return Job("summarize-scores", "evaluation", "", outputs, {"scores": scores}, recorded, options=flags(params))
 
     def write_report(self) -> Job:
         """The static page."""
@@ -293,49 +303,41 @@ class Graph:
         inputs = {
             "corpus": (paths.manifest, paths.rejected, paths.trials),
             "audio": paths.all_shards("audio"),
-            "codebooks": tuple(self.summarize_units(name).outputs["summary"] for name in config.codebook),
-            "residuals": tuple(self.probe_residual(name).outputs["probes"] for name in self.probed_codebooks()),
+            "codebooks": tuple(paths.codebook_table(name, "summary") for name in config.codebook),
+            "residuals": tuple(
+                path for name in self.probed_codebooks() for path in paths.residual_tables(name).values()
+            ),
             "pairs": tuple(paths.pairs_quality(name) for name in config.pairs),
             "training": tuple(paths.model(*trained) / "metrics.jsonl" for trained in self.trained_stages()),
             "conversion": tuple(paths.conversion(name) for name in config.experiments),
             "scores": self.summarize_scores().inputs["scores"],
             "evaluation": tuple(self.summarize_scores().outputs.values()),
         }
-        params = _values(config.report)
-        return Job("write-report", "report", "", {"page": paths.report}, inputs, params, options=flags(params))
+        params, folder = _values(config.report), paths.report.parent
+        return Job(
+            "write-report", "report", "", {"page": paths.report}, inputs, params, options=flags(params), folder=folder
+        )
 
     def trained_stages(self) -> list[tuple[str, str]]:
         """(experiment, stage) of every model that this study trains itself."""
         experiments = self.config.experiments.items()
         return [(name, stage) for name, e in experiments for stage in e.stages if stage not in e.reuse]
 
-    def _resolve(
-        self, owner: str, sources: Inputs
-    ) -> tuple[dict[str, tuple[Path, ...]], dict[str, Path | ModelReference]]:
-        """Input files by role of what an experiment reads, and its models by role."""
-        files: dict[str, tuple[Path, ...]] = {}
-        models: dict[str, Path | ModelReference] = {}
-        for role, source in sources.items():
-            if isinstance(source, Variant):
-                files[role] = self._variant_files(source)
-                continue
-            files[role] = self.models.files(source, owner)
-            models[role] = self.models.locate(source, owner)
-        return files, models
-
-    def _variant_files(self, source: Variant) -> tuple[Path, ...]:
-        if source.section == "codebook":
-            return (self.paths.codebook(source.name),)
-        return (
-            self.paths.all_shards("audio") if source.section == "audio" else self._shards(source.section, source.name)
-        )
-
     def _shards(self, what: str, name: str) -> tuple[Path, ...]:
         return self.paths.all_shards(what, name)
 
     # ----- the whole
-    def jobs(self) -> Iterator[Job]:
-        """Every job that the configuration allows, in the order of the data; features that nobody reads too."""
+    def jobs(self) -> list[Job]:
+        """Every job that the configuration allows, each after those of its inputs; features that nobody reads too."""
+        listed = list(self._list_jobs())
+        writers = {path: number for number, job in enumerate(listed) for path in job.outputs.values()}
+        sorter = graphlib.TopologicalSorter[int]()
+        for number, job in enumerate(listed):
+            sorter.add(number, *(writers[path] for path in job.files if path in writers))
+        return [listed[number] for number in sorter.static_order()]
+
+    def _list_jobs(self) -> Iterator[Job]:
+        """The jobs by stage."""
         config, shards = self.config, range(self.config.corpus.num_shards)
         yield self.list_corpus()
         yield from (self.store_audio(shard) for shard in shards)
@@ -345,11 +347,11 @@ class Graph:
             yield self.fit_codebook(name)
             yield from (self.assign_units(name, shard) for shard in shards)
             yield self.summarize_units(name)
-        yield from (self.probe_residual(name) for name in self.probed_codebooks())
         for name in config.pairs:
             yield from (self.search_pairs(name, shard) for shard in shards)
             yield self.summarize_pairs(name)
         yield from (self.train_stage(*trained) for trained in self.trained_stages())
+        yield from (self.probe_residual(name) for name in self.probed_codebooks())
         yield from (self.convert_trials(name) for name in config.experiments)
         yield self.transcribe_sources()
         families = config.evaluation.families
@@ -364,7 +366,15 @@ class Graph:
 
     def writer_of(self, path: str | Path) -> Job | None:
         """The job that writes ``path``; None where no job of this study does."""
-        return self.writers.get(Path(path))
+        path = Path(path)
+        if path in self.writers:
+            return self.writers[path]
+        return next((self.folders[folder] for folder in path.parents if folder in self.folders), None)
+
+    @functools.cached_property
+    def folders(self) -> dict[Path, Job]:
+        """The jobs that write further files beside their artifacts, by the folder of these."""
+        return {job.folder: job for job in self.writers.values() if job.folder is not None}
 
     def needed(self) -> list[Job]:
         """The jobs that the report needs, directly or through others: what a run makes."""
@@ -386,4 +396,4 @@ def _values(section: Section, include: set[str] | None = None, exclude: set[str]
 
 def _shard_outputs(role: str, path: Path) -> dict[str, Path]:
     """An array and its index."""
-    return {role: path, "index": path.with_suffix(".parquet")}
+    return {role: path, "index": Paths.index(path)}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bowerbird.config.base import ModelReference
+from bowerbird.config.base import ModelReference, Variant
 from bowerbird.config.paths import ASSETS, Paths, bundled
 from bowerbird.config.sections.features import FeaturesConfig
 from bowerbird.config.study import Config
+from bowerbird.config.systems.base import Inputs
 
 MODEL_FILES = ("model.safetensors", "config.json")  # of a folder that `train-stage` writes
 FOREIGN_FILES = ("config.json", "bigvgan_generator.pt")  # of NVIDIA's BigVGANs
@@ -41,6 +42,24 @@ class ModelFiles:
             return tuple(folder / name for name in MODEL_FILES)
         names = dict.fromkeys((*MODEL_FILES, *FOREIGN_FILES))
         return tuple(folder / name for name in names if (folder / name).is_file())
+
+    def as_option(self, reference: ModelReference, owner: str = "") -> Path | ModelReference:
+        """A model as commands are told of it: a bundled one by its name, so that no path of the package is in a parameter."""
+        return reference if reference.kind == "bundled" else self.locate(reference, owner)
+
+    def resolve(
+        self, owner: str, sources: Inputs
+    ) -> tuple[dict[str, tuple[Path, ...]], dict[str, Path | ModelReference]]:
+        """Input files by role of what the experiment ``owner`` reads, and its models by role."""
+        files: dict[str, tuple[Path, ...]] = {}
+        models: dict[str, Path | ModelReference] = {}
+        for role, source in sources.items():
+            if isinstance(source, Variant):
+                files[role] = self.paths.variant(source.section, source.name)
+                continue
+            files[role] = self.files(source, owner)
+            models[role] = self.as_option(source, owner)
+        return files, models
 
     def located(self, section: FeaturesConfig) -> FeaturesConfig:
         """The same options, with the folder of a model that this study trains in the place of its name."""

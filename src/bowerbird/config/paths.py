@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from bowerbird.config.messages import nearest
 from bowerbird.config.study import Config
@@ -58,9 +59,22 @@ class Paths:
         """Features of one shard."""
         return self.root / "features" / name / self.shard(number)
 
+    @staticmethod
+    def index(array: Path) -> Path:
+        """The table that indexes an array: of ``shard-0003.npy``, ``shard-0003.parquet``."""
+        return array.with_suffix(".parquet")
+
     def codebook(self, name: str) -> Path:
         """Centroids of a codebook; its tables lie beside them."""
         return self.root / "codebook" / name / "centroids.safetensors"
+
+    def codebook_table(self, name: str, table: Literal["sample", "summary", "residual", "pca"]) -> Path:
+        """A table beside the centroids: frames of the fit, use of the codes, probes of the residual, its two main axes."""
+        return self.root / "codebook" / name / f"{table}.parquet"
+
+    def residual_tables(self, name: str) -> dict[str, Path]:
+        """The tables of a codebook's residual: probes of it, and places in its two main directions."""
+        return {"probes": self.codebook_table(name, "residual"), "places": self.codebook_table(name, "pca")}
 
     def units(self, name: str, number: int | str) -> Path:
         """Codes of the frames of one shard."""
@@ -69,6 +83,10 @@ class Paths:
     def pairs(self, name: str, number: int | str) -> Path:
         """Neighbours of the frames of one shard."""
         return self.root / "pairs" / name / self.shard(number)
+
+    def distances(self, name: str, number: int | str) -> Path:
+        """Cosine distances of those neighbours."""
+        return self.pairs(name, number).with_suffix(".distances.npy")
 
     def pairs_quality(self, name: str) -> Path:
         """Quality of a variant of pairs."""
@@ -86,15 +104,9 @@ class Paths:
         """Scores of one family of metrics."""
         return self.root / "evaluation" / experiment / f"{family}.parquet"
 
-    @property
-    def transcripts(self) -> Path:
-        """What the recognizer makes of each source."""
-        return self.root / "evaluation" / "transcripts.parquet"
-
-    @property
-    def summary(self) -> Path:
-        """Means with intervals over all experiments."""
-        return self.root / "evaluation" / "summary.parquet"
+    def evaluation_table(self, table: Literal["transcripts", "summary", "differences", "cells"]) -> Path:
+        """A table of all experiments: transcripts of the sources, means, paired differences, means over parts of the trials."""
+        return self.root / "evaluation" / f"{table}.parquet"
 
     @property
     def report(self) -> Path:
@@ -112,6 +124,12 @@ class Paths:
     def all_shards(self, what: str, *names: str) -> tuple[Path, ...]:
         """All shards of one artifact: ``all_shards("features", "nano")``."""
         return tuple(getattr(self, what)(*names, number) for number in range(self.num_shards))
+
+    def variant(self, section: str, name: str) -> tuple[Path, ...]:
+        """All files of a variant of a section: the shards of audio, features, units or pairs; the centroids of a codebook."""
+        if section == "codebook":
+            return (self.codebook(name),)
+        return self.all_shards(section, *([name] if name else []))
 
 
 def bundled(spec: str) -> str:

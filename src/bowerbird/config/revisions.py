@@ -24,11 +24,10 @@ def unpinned_models(config: Config) -> Iterator[str]:
     evaluation = config.evaluation
     yield from _check("evaluation.asr", evaluation.asr, evaluation.asr_revision, "set evaluation.asr_revision")
     for key in ("verifier", "second_verifier"):
-        yield from _check(f"evaluation.{key}", getattr(evaluation, key))
+        yield from _check_named(f"evaluation.{key}", getattr(evaluation, key))
     for name, experiment in config.experiments.items():
         for key, spec in experiment.external_models():
-            where, (model, _, commit) = f"experiments.{name}.{key}", spec.partition("@")
-            yield from _check(where, model, commit, f"write {model}@COMMIT," if key == "pretrained" else "")
+            yield from _check_named(f"experiments.{name}.{key}", spec)
 
 
 def check_pins(config: Config) -> list[str]:
@@ -39,16 +38,16 @@ def check_pins(config: Config) -> list[str]:
     return found
 
 
-def _check(where: str, spec: str, revision: str = "", hint: str = "") -> Iterator[str]:
-    """The line for one model; ``hint`` says how its commit is given, "" where it cannot be given."""
+def _check_named(where: str, spec: str) -> Iterator[str]:
+    """The line for a model whose commit stands in its name, NAME@COMMIT."""
+    model, _, commit = spec.partition("@")
+    yield from _check(where, model, commit, f"write {model}@COMMIT and set COMMIT")
+
+
+def _check(where: str, spec: str, revision: str, hint: str) -> Iterator[str]:
+    """The line for one model; ``hint`` says where its commit is given."""
     if spec in PACKAGED or parse_model(spec).kind != "hub" or Path(spec).exists():
         return
-    if not hint:
-        yield (
-            f"{where}: {spec}: a hub id that cannot be pinned here; fetch it at a commit "
-            f"(hf download {spec} --revision COMMIT --local-dir FOLDER) and give the folder"
-        )
-    elif not COMMIT.fullmatch(revision):
+    if not COMMIT.fullmatch(revision):
         what = f"{revision!r} is a name, which can be moved" if revision else "a hub id without a commit"
-        end = "all 40 digits" if hint.startswith("write") else "to the commit's 40 digits"
-        yield f"{where}: {spec}: {what}; {hint} {end}"
+        yield f"{where}: {spec}: {what}; {hint} to the commit's 40 digits"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -30,10 +30,18 @@ class AnchorExperiment(ExperimentBase):
         """An anchor."""
         return "anchor"
 
-    def title(self) -> str:
+    def anchor_role(self) -> str:
+        """The bound by its name."""
+        return self.anchor
+
+    def title(self, pair_methods: Mapping[str, str]) -> str:
         """What the anchor plays."""
         return PLAYS[self.anchor][1]
 
     def spoken_column(self) -> str:
         """Column of the trials that names the utterance it plays."""
         return PLAYS[self.anchor][0]
+
+    def reference_utterances(self, trial: Mapping[str, Any]) -> list[str]:
+        """The utterance that it plays."""
+        return [str(trial[self.spoken_column()])]

@@ -102,13 +102,27 @@ class ExperimentBase(Section):
         """Whether it is a system, a control that should lose, or an anchor; ``pair_methods``: method of each `pairs`."""
         return "system"
 
-    def title(self) -> str:
-        """The paper, or what an anchor is."""
+    def title(self, pair_methods: Mapping[str, str]) -> str:
+        """The paper; what a control differs in; what an anchor plays."""
         return (type(self).__doc__ or self.system_name).split(":")[0]
+
+    def anchor_role(self) -> str:
+        """Which bound it is: ground-truth, heldout-target, random-speaker or vocoder; "" of a system."""
+        return ""
+
+    def changed_options(self) -> dict[str, Any]:
+        """Options that differ from those of the experiment's size, by dotted name; the size itself, where it is not the paper's."""
+        standard = dict(_flat(type(self)(size=self.size).model_dump(mode="json")))
+        changed = {key: value for key, value in _flat(self.model_dump(mode="json")) if standard.get(key) != value}
+        return {**({"size": self.size} if self.size != "paper" else {}), **changed}
 
     def spoken_column(self) -> str:
         """Column of the trials that names the utterance whose words its conversions say."""
         return "source_utt"
+
+    def reference_utterances(self, trial: Mapping[str, Any]) -> list[str]:
+        """Ids of the utterances of a trial that a conversion may use besides the source."""
+        return list(trial["reference_utts"])
 
     def verifiers(self) -> Iterator[tuple[str, str]]:
         """(verifier, what it does in this system) of each one that had a part in it."""
@@ -129,3 +143,12 @@ class ExperimentBase(Section):
     def content_models(self) -> tuple[str, ...]:
         """Stages whose model has a content encoder that can be probed for the speaker."""
         return ()
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of nested options."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

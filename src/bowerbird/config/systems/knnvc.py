@@ -33,6 +33,6 @@ class KnnvcExperiment(ExperimentBase):
         """Random retrieval is a control."""
         return "control" if self.retrieval == "random" else "system"
 
-    def title(self) -> str:
+    def title(self, pair_methods: Mapping[str, str]) -> str:
         """The paper, or what the control does."""
-        return "knnvc with random retrieval" if self.retrieval == "random" else super().title()
+        return super().title(pair_methods) + (", random retrieval" if self.retrieval == "random" else "")

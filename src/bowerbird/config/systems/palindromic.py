@@ -168,6 +168,11 @@ class PalindromicExperiment(ExperimentBase):
         """Trained on pairs that are not the nearest frames, it is a control."""
         return "control" if pair_methods.get(self.pairs, "nearest") != "nearest" else "system"
 
+    def title(self, pair_methods: Mapping[str, str]) -> str:
+        """The paper; of a control, what its pairs are made of."""
+        method = pair_methods.get(self.pairs, "nearest")
+        return super().title(pair_methods) + (f", on pairs of {method} frames" if method != "nearest" else "")
+
     def verifiers(self) -> Iterator[tuple[str, str]]:
         """The verifier of the speaker loss."""
         if self.converter.speaker_weight:

@@ -79,7 +79,11 @@ class VocoderExperiment(ExperimentBase):
         """An anchor: copy synthesis bounds every system on this vocoder."""
         return "anchor"
 
-    def title(self) -> str:
+    def anchor_role(self) -> str:
+        """The bound of every system on this vocoder."""
+        return "vocoder"
+
+    def title(self, pair_methods: Mapping[str, str]) -> str:
         """What the anchor plays."""
         return "the source through the vocoder: resynthesis"
 

@@ -157,6 +157,7 @@ def probe_parts(parts: dict[str, LabeledRows]) -> pd.DataFrame:
 def principal_points(name: str, part: LabeledRows, chosen: pd.DataFrame) -> pd.DataFrame:
     """Rows evenly chosen, as points (x, y) in the two main directions of all rows, with their speakers."""
     centered = part.values - part.values.mean(dim=0)
+    # the iterations start at random, from the generator that the last probe has seeded
     _, _, directions = torch.pca_lowrank(centered, q=2, center=False, niter=4)
     for axis in range(2):  # a direction's sign is arbitrary: its largest entry is made positive
         directions[:, axis] *= directions[directions[:, axis].abs().argmax(), axis].sign()

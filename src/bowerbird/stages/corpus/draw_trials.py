@@ -62,13 +62,9 @@ def _possible_targets(utterances: UtteranceTable, source: str, options: TrialsCo
             continue
         if options.pools == "session" and len({utterance["session"] for utterance in others} - {""}) < 2:
             continue
-        if _fits(own[0]["language"], row["language"], options.cross_language) and (
-            options.cross_gender == "any"
-            or (
-                "" not in (own[0]["gender"], row["gender"])
-                and _fits(own[0]["gender"], row["gender"], options.cross_gender)
-            )
-        ):
+        is_known = options.cross_gender == "any" or "" not in (own[0]["gender"], row["gender"])
+        fits_gender = is_known and _fits(own[0]["gender"], row["gender"], options.cross_gender)
+        if fits_gender and _fits(own[0]["language"], row["language"], options.cross_language):
             fitting.append(speaker)
     return fitting
 

@@ -21,19 +21,19 @@ def unpinned(**values: object) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "encoder",
+    "features",
     [
-        "bundled:nano-encoder",
-        "/shared/models/wavlm-large",
-        "./wavlm",
-        "~/wavlm",
-        "phonetic:bundled:nano-phones",
-        "voice-print:ge2e",
+        {"encoder": "bundled:nano-encoder"},
+        {"encoder": "/shared/models/wavlm-large"},
+        {"encoder": "./wavlm"},
+        {"encoder": "~/wavlm"},
+        {"kind": "phonetic", "encoder": "bundled:nano-phones"},
+        {"kind": "speaker", "encoder": "ge2e"},
+        {"encoder": "log-mel"},
     ],
 )
-def test_what_is_on_this_machine_needs_no_commit(encoder: str) -> None:
-    assert unpinned(features={"a": {"encoder": encoder}}) == []
-    assert unpinned(features={"a": {"encoder": "log-mel", "layer": 0}}) == []
+def test_what_is_on_this_machine_needs_no_commit(features: dict[str, str]) -> None:
+    assert unpinned(features={"a": features}) == []
 
 
 def test_a_folder_that_looks_like_a_hub_id_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,15 +43,15 @@ def test_a_folder_that_looks_like_a_hub_id_is_a_folder(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("revision", ["", "main", "v1.0", COMMIT[:12], COMMIT.upper()])
-@pytest.mark.parametrize("kind", ["", "phonetic:", "voice-print:"])
+@pytest.mark.parametrize("kind", ["self-supervised", "phonetic", "speaker"])
 def test_a_hub_id_is_pinned_by_a_whole_commit_only(kind: str, revision: str) -> None:
-    features = {"encoder": f"{kind}microsoft/wavlm-large", "revision": revision}
+    features = {"kind": kind, "encoder": "microsoft/wavlm-large", "revision": revision}
     (line,) = unpinned(features={"a": features})
     assert line.startswith("features.a.encoder: microsoft/wavlm-large: ") and "set features.a.revision to" in line
     assert unpinned(features={"a": {**features, "revision": COMMIT}}) == []
 
 
-def test_judges_and_frozen_verifiers_are_looked_at_too() -> None:
+def test_recognizers_and_verifiers_are_looked_at_too() -> None:
     evaluation = {"asr": "openai/whisper-tiny", "verifier": "speechbrain/spkrec-ecapa-voxceleb"}
     lines = unpinned(
         features={"nano": {}},
@@ -67,8 +67,10 @@ def test_judges_and_frozen_verifiers_are_looked_at_too() -> None:
         "evaluation.verifier",
         "experiments.p.converter.speaker_encoder",
     ]
-    assert "cannot be pinned here; fetch it at a commit" in lines[1]
+    assert "write speechbrain/spkrec-ecapa-voxceleb@COMMIT and set COMMIT to the commit's 40 digits" in lines[1]
+    pinned = {"asr_revision": COMMIT, "verifier": f"speechbrain/spkrec-ecapa-voxceleb@{COMMIT}"}
     assert len(unpinned(evaluation={**evaluation, "asr_revision": COMMIT})) == 1
+    assert unpinned(evaluation={**evaluation, **pinned}) == []
 
 
 def test_strict_makes_it_an_error_that_names_every_one() -> None:
@@ -85,9 +87,9 @@ def test_config_check_warns_and_with_strict_refuses(
     study = tmp_path / "study.yaml"
     study.write_text(yaml.safe_dump({"features": {"a": {"encoder": "microsoft/wavlm-large"}}, "strict": in_file}))
     assert main(["config", "check", str(study)]) == (1 if in_file else 0)
-    said = capsys.readouterr()
-    assert "features.a.encoder: microsoft/wavlm-large: a hub id without a commit" in said.err
-    assert said.err.startswith("bowerbird config-check: strict: " if in_file else "warning: ")
+    printed = capsys.readouterr()
+    assert "features.a.encoder: microsoft/wavlm-large: a hub id without a commit" in printed.err
+    assert printed.err.startswith("bowerbird config check: strict: " if in_file else "warning: ")
     assert main(["config", "check", str(study), "--strict"]) == 1
 
 

@@ -1,4 +1,4 @@
-"""What the machine says becomes one line with a hint; what the program did wrong stays an error of its own."""
+"""An error of the operating system becomes one line with a hint; a mistake of the program stays an error of its own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import errno
 import pytest
 import torch
 
-from bowerbird.cli import options as cli
+from bowerbird.cli import __main__ as cli
+from bowerbird.cli import options
+from bowerbird.cli.commands import Command
 from bowerbird.errors import explain_fault
 
 
@@ -39,11 +41,9 @@ def test_a_gpu_out_of_memory_ends_a_command_with_one_line(
     def full(files: list) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    monkeypatch.setattr(cli, "load_command", lambda name: full)
-    monkeypatch.setattr(cli, "parse_call", lambda name, function, words: {"files": []})
-    assert cli.main(["config-check"]) == 1
-    said = capsys.readouterr().err
-    assert (
-        said.startswith("bowerbird config-check: out of memory on the GPU (CUDA out of memory")
-        and "\n" not in said[:-1]
-    )
+    monkeypatch.setattr(Command, "load", lambda command: full)
+    monkeypatch.setattr(options, "parse_call", lambda name, function, words, positional: {"files": []})
+    assert cli.main(["config", "check"]) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("bowerbird config check: out of memory on the GPU (CUDA out of memory")
+    assert "\n" not in printed[:-1]

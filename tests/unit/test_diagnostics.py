@@ -1,4 +1,4 @@
-"""Portraits of features, pairs and codebooks: planted defects are found, sound data is not accused, the page is safe."""
+"""Diagnostics of features, pairs and codebooks: planted defects are found, sound data is not accused, the page is safe."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from bowerbird.errors import BowerbirdError
 from bowerbird.inspection.diagnostics import split_frame, variant_of
 from bowerbird.inspection.show import show_artifact
 from bowerbird.inspection.statistics import (
+    FrameSample,
     Hubs,
-    Sample,
-    guess_speakers,
     measure_drift,
     measure_hubs,
     measure_spread,
     measure_use_drift,
-    read_units,
+    nearest_speakers,
+    speaker_accuracy_of_units,
 )
 
 RNG = np.random.default_rng(7)
@@ -38,14 +38,14 @@ def _same_numbers_for_each_test() -> None:
 
 def test_spread_sees_dead_dimensions_and_collapse() -> None:
     sound = RNG.normal(size=(4000, 16)).astype(np.float32)
-    assert measure_spread(sound).dead == 0
+    assert measure_spread(sound).num_dead == 0
     assert measure_spread(sound).effective_rank == pytest.approx(16, rel=0.02)
     dead = sound.copy()
     dead[:, [3, 9]] = 2.5
-    assert measure_spread(dead).dead == 2
+    assert measure_spread(dead).num_dead == 2
     line = RNG.normal(size=(4000, 1)) @ RNG.normal(size=(1, 16)) + 0.01 * sound
     assert measure_spread(line).effective_rank == pytest.approx(1, abs=0.05)
-    assert measure_spread(line).directions_of(0.9) == 1
+    assert measure_spread(line).num_directions(0.9) == 1
     assert measure_spread(np.ones((50, 4), np.float32)).effective_rank == 0.0
 
 
@@ -76,31 +76,31 @@ def test_drift_in_the_use_of_codes_is_named() -> None:
     assert found is not None and found.suspects and found.distances.min() > 0.5
 
 
-def test_hubs_are_found_and_an_utterance_is_not_its_own_neighbour() -> None:
+def test_hubs_are_found_and_an_utterance_is_not_its_own_neighbor() -> None:
     values = RNG.normal(size=(600, 300)).astype(np.float32)
     values += 1.0  # all lie on one side of the origin ...
     values[5] = 1.0  # ... and this frame in the middle of them
     utt_ids = np.array([f"u{number // 3}" for number in range(600)], dtype=object)
     places = np.arange(600)
-    hubs = measure_hubs(Sample(values, 0 * places, places, utt_ids, utt_ids))
+    hubs = measure_hubs(FrameSample(values, 0 * places, places, utt_ids, utt_ids))
     assert hubs.top(1)[0] == 5 and hubs.times[5] > 50
     assert hubs.skewness > 2
     assert hubs.times.sum() == 4 * 600
     two = np.array(["a"] * 3 + ["b"] * 3, dtype=object)
-    same = Sample(np.ones((6, 3), np.float32), np.zeros(6), np.arange(6), two, two)
+    same = FrameSample(np.ones((6, 3), np.float32), np.zeros(6), np.arange(6), two, two)
     assert measure_hubs(same, k=3).times.sum() == 18  # three of the other utterance for each, none of its own
     assert Hubs(np.array([2, 2, 2]), 4).skewness == 0.0
 
 
 def test_leakage_is_near_chance_without_speakers_and_near_one_with() -> None:
     values, _, who = shards(speakers=4)
-    assert (guess_speakers(values, who, values + 0.0) == who).mean() > 0.7
-    assert (guess_speakers(values, who, RNG.normal(size=values.shape)) == who).mean() < 0.5
+    assert (nearest_speakers(values, who, values + 0.0) == who).mean() > 0.7
+    assert (nearest_speakers(values, who, RNG.normal(size=values.shape)) == who).mean() < 0.5
     fitting = np.arange(len(who)) % 3 < 2
-    blind = read_units(RNG.integers(0, 8, len(who)), who, fitting)
-    telling = read_units(np.unique(who.astype(str), return_inverse=True)[1], who, fitting)
+    blind = speaker_accuracy_of_units(RNG.integers(0, 8, len(who)), who, fitting)
+    telling = speaker_accuracy_of_units(np.unique(who.astype(str), return_inverse=True)[1], who, fitting)
     assert abs(blind.accuracy - 0.25) < 0.1 and telling.accuracy == 1.0
-    assert telling.chance == pytest.approx(0.25, abs=0.02)
+    assert telling.chance_level == pytest.approx(0.25, abs=0.02)
 
 
 @pytest.mark.parametrize("frame", ["", "utt", "utt:", ":3", "utt:-1", "utt:x", "utt:1.5"])
@@ -119,7 +119,6 @@ def test_variants_are_told_by_their_path(tmp_path: Path) -> None:
     assert variant_of(tmp_path / "conversion" / "knnvc" / "a.flac", tmp_path) == ("", "")
 
 
-# ----------------------------------------------------------------------------------------------------------------- page
 EVIL = "<img src=x onerror=alert(1)>"
 IDENTITY = Identity("features", 1, {"note": EVIL})
 
@@ -168,7 +167,7 @@ def test_the_page_shows_numbers_pictures_and_players_and_escapes_every_name(
     show_artifact(features, page, f"{EVIL} 0-1:60", neighbours=3)
     said = capsys.readouterr().out
     assert "dead       1 of 5 dimensions never change" in said
-    assert "of 4 speakers a frame tells" in said and "drift " in said and "hubs " in said
+    assert "of 4 speakers " in said and "% from a frame (chance level " in said and "drift " in said and "hubs " in said
     assert len([line for line in said.splitlines() if line.startswith(("  0.", "  1."))]) == 3
     html = (page / "index.html").read_text(encoding="utf-8")
     assert "<img src=x" not in html and html.count("&lt;img src=x") > 10
@@ -199,7 +198,7 @@ def test_a_frame_that_is_not_there_is_one_line(features: Path, frame: str, words
     assert "\n" not in str(error.value)
 
 
-def test_what_has_no_portrait_takes_no_page(features: Path, tmp_path: Path) -> None:
+def test_what_has_no_diagnostics_takes_no_page(features: Path, tmp_path: Path) -> None:
     with pytest.raises(BowerbirdError, match="--frame and --output are for features, codebook, pairs"):
         show_artifact(features.parents[1] / "corpus" / "manifest.parquet", tmp_path / "page")
     with pytest.raises(BowerbirdError, match="no such variant of features"):
