@@ -39,7 +39,8 @@ plan: setup ## what `make run` would make, and why
 	@workflow/run "$(PRESET)" $(OVERRIDE) --dry-run --quiet progress $(ARGS)
 
 nano: setup ## the bundled models again, from scratch, in hours: make nano DATA=/path/to/librispeech-mini (QUICK=1: a trial, minutes)
-	@DATA="$(DATA)" workflow/nano/make
+	@$(BIN)/snakemake --snakefile workflow/nano/Snakefile --profile workflow/profiles/laptop --config data="$(DATA)" \
+	  quick=$(if $(QUICK),true,false) $(if $(WORK),work="$(WORK)") $(if $(MINUTES),minutes=$(MINUTES)) $(ARGS)
 
 audit: setup ## check every artifact of a run against what it says it is: make audit RUN=results/demo
 	@$(BIN)/bowerbird audit --root $(or $(RUN),results/demo)
@@ -56,13 +57,13 @@ test-slurm: setup ## a study on a real Slurm on this machine, with faults (insta
 	$(BIN)/python -m pytest tests/slurm
 
 check: setup ## style and types, seconds
-	$(BIN)/ruff format --check --quiet src tests benchmarks workflow || { echo "not formatted: make format"; exit 1; }
-	$(BIN)/ruff check src tests benchmarks workflow
+	$(BIN)/ruff format --check --quiet src tests benchmarks workflow examples || { echo "not formatted: make format"; exit 1; }
+	$(BIN)/ruff check src tests benchmarks workflow examples
 	$(BIN)/snakefmt --check --compact-diff Snakefile rules workflow/nano/Snakefile
 	$(BIN)/mypy
 
 format: setup ## format everything
-	$(BIN)/ruff format src tests benchmarks workflow
+	$(BIN)/ruff format src tests benchmarks workflow examples
 	$(BIN)/snakefmt Snakefile rules workflow/nano/Snakefile
 
 lock: setup ## make requirements.lock again from pyproject.toml

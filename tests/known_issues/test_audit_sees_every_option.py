@@ -17,7 +17,7 @@ from recorded_run import STUDY, record_run, with_option
 from bowerbird.config.base import StageOptions
 from bowerbird.config.graph import Graph
 from bowerbird.config.loading import parse_config
-from bowerbird.config.systems import SYSTEMS
+from bowerbird.config.systems.registry import SYSTEMS
 from bowerbird.inspection.lineage import read_any_identity, staleness
 
 TWINS = {"vocoder": "vocoder-other"}

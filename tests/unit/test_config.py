@@ -14,7 +14,7 @@ from bowerbird.config.merging import merge
 from bowerbird.config.paths import bundled
 from bowerbird.config.sections.corpus import CorpusConfig
 from bowerbird.config.sections.features import FeaturesConfig
-from bowerbird.config.systems import SYSTEMS
+from bowerbird.config.systems.registry import SYSTEMS
 from bowerbird.errors import BowerbirdError
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -19,13 +19,12 @@ from bowerbird.artifacts.models import model_files
 from bowerbird.config.base import ModelReference
 from bowerbird.config.loading import parse_config
 from bowerbird.config.sections.features import FeaturesConfig
-from bowerbird.encoders.checkpoint import model_folder
+from bowerbird.encoders.checkpoint import model_folder, parse_model_folders
 from bowerbird.encoders.extractors import FeatureExtractor
 from bowerbird.encoders.spectral import SPECTRA, frame_rate, load_spectral
 from bowerbird.errors import BowerbirdError
 from bowerbird.nn.bigvgan import AntiAliased, BigVgan
 from bowerbird.nn.mel import LogMel
-from bowerbird.stages.conversion.trials import parse_models
 from bowerbird.systems.vocoder.pretrained import load_bigvgan
 from bowerbird.systems.vocoder.synthesis import load_vocoder
 
@@ -202,7 +201,7 @@ def test_the_vocoder_gives_16_khz_in_chunks_or_whole(tmp_path: Path) -> None:
     assert np.allclose(whole, vocoder.vocode(mels, chunk_frames=50), atol=1e-5)
     with pytest.raises(BowerbirdError, match=r"features of shape \(9, 80\)"):
         vocoder.vocode(noise(9, 80))
-    named = parse_models([f"vocoder={folder}"])
+    named = parse_model_folders([f"vocoder={folder}"])
     before = input_digests({role: model_files(path) for role, path in named.items()})
     write_published(folder, tensors=random_tensors(published_config(), seed=1))
     assert input_digests({role: model_files(path) for role, path in named.items()}) != before

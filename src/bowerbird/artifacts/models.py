@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bowerbird.config.models import FOREIGN_FILES, MODEL_FILES
-from bowerbird.config.paths import bundled
 from bowerbird.errors import BowerbirdError
 
 
@@ -22,26 +21,12 @@ def model_files(folder: Path) -> list[Path]:
 
 
 def check_model_folder(folder: Path, where: str) -> None:
-    """Raises an error that begins with ``where`` unless ``folder`` holds a model that a training stage has written."""
+    """Raises an error that begins with ``where`` unless ``folder`` holds a trained model, or a BigVGAN as NVIDIA gives it."""
     absent = [name for name in MODEL_FILES if not (folder / name).is_file()]
-    if absent:
+    if absent and not all((folder / name).is_file() for name in FOREIGN_FILES):
         raise BowerbirdError(
             f"{where}: {folder}: holds no {' and no '.join(absent)}; name the folder of a trained model, or bundled:NAME"
         )
-
-
-def parse_model_folders(words: Sequence[str]) -> dict[str, Path]:
-    """Model folders by role from command-line words ``ROLE=FOLDER`` or ``ROLE=bundled:NAME``; each must hold a model."""
-    folders = {}
-    for word in words:
-        role, equals, spec = word.partition("=")
-        if not (role and equals and spec):
-            raise BowerbirdError(
-                f"--models: {word}: not role=FOLDER, for instance vocoder=results/demo/training/vocoder/vocoder"
-            )
-        folders[role] = Path(bundled(spec)).expanduser()
-        check_model_folder(folders[role], f"--models: {role}")
-    return folders
 
 
 def read_model_config(folder: Path) -> dict[str, Any]:

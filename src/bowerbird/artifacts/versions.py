@@ -4,8 +4,8 @@ A stage's ``VERSION`` is raised when the same input gives other bytes. Which cod
 read from the source without running it (torch takes seconds, the workflow starts often): everything that the modules of
 ``stages/<stage>/`` import, directly or through others. ``config`` is left out, because what is asked reaches a stage through
 its parameters, which have a record of their own, and so is ``errors``. A module that is imported by name at run time is
-found where the name is a literal or an f-string: ``import_module(f"bowerbird.systems.{name}.training")`` stands for that
-module of every system.
+found where the name is a literal or an f-string: ``import_module(f"{package}.training")`` stands for every module of that
+name. A system of another package has a version of its own, among its options.
 
 ``tests/contract/stage_versions.json`` keeps the hash of that code beside the version, so no change goes by undecided.
 """
@@ -54,7 +54,7 @@ def imported_files(path: Path) -> tuple[Path, ...]:
 
 
 def _imported_names(path: Path) -> Iterator[str]:
-    """Dotted names below the package: "nn.mel", "nn.mel.LogMel" (a name in a module), or "systems.*.training"."""
+    """Dotted names below the package: "nn.mel", "nn.mel.LogMel" (a name in a module), or "**.training"."""
     package = path.relative_to(PACKAGE).parent.parts
     for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Import):
@@ -72,16 +72,17 @@ def _imported_names(path: Path) -> Iterator[str]:
 
 
 def _pattern(node: ast.expr) -> str:
-    """A string literal, or an f-string with ``*`` for each value in it; "" for anything else."""
+    """A string literal, or an f-string with ``*`` for each value in it, ``**`` at its beginning; "" for anything else."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.JoinedStr):
-        return "".join(str(part.value) if isinstance(part, ast.Constant) else "*" for part in node.values)
+        text = "".join(str(part.value) if isinstance(part, ast.Constant) else "*" for part in node.values)
+        return f"*{text}" if text.startswith("*") else text
     return ""
 
 
 def _is_ours(name: str) -> bool:
-    return name == "bowerbird" or name.startswith("bowerbird.")
+    return name == "bowerbird" or name.startswith(("bowerbird.", "**."))
 
 
 def _files_of(name: str) -> list[Path]:

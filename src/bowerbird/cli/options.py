@@ -15,7 +15,7 @@ import pydantic
 from bowerbird.config.base import Section
 from bowerbird.config.messages import explain
 from bowerbird.config.study import Config
-from bowerbird.config.systems import Experiment
+from bowerbird.config.systems.registry import Experiment
 from bowerbird.errors import BowerbirdError
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bowerbird.config.base import Section
-from bowerbird.config.systems import SYSTEMS
 
 # What a key is called now, by what it was called before version 0.2 (see CHANGELOG.md).
 RENAMED = {
@@ -35,8 +34,8 @@ RENAMED_VALUES = {
 def explain(error: Mapping[str, Any], root: type[Section]) -> str:
     """One pydantic error in the configuration's own words."""
     location = [str(part) for part in error["loc"]]
-    if len(location) > 2 and location[0] == "experiments" and location[2] in SYSTEMS:
-        del location[2]
+    if len(location) > 2 and location[0] == "experiments":
+        del location[2]  # the value of `system`, which is no key
     where = ".".join(location)
     if error["type"] == "extra_forbidden":
         known = known_keys(location[:-1], root)

@@ -15,7 +15,7 @@ from bowerbird.config.sections.report import ReportConfig
 from bowerbird.config.sections.runtime import RuntimeConfig
 from bowerbird.config.sections.training import TrainingConfig
 from bowerbird.config.sections.trials import TrialsConfig
-from bowerbird.config.systems import Experiment
+from bowerbird.config.systems.registry import Experiment
 
 
 class Config(Section):
@@ -37,3 +37,7 @@ class Config(Section):
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="who judges")
     report: ReportConfig = Field(default_factory=ReportConfig, description="the page")
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description="how things run here")
+
+    def pair_methods(self) -> dict[str, str]:
+        """How each variant of pairs is made."""
+        return {name: section.method for name, section in self.pairs.items()}

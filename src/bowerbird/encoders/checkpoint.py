@@ -14,7 +14,7 @@ import hashlib
 import importlib.util
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 from torch import nn
 
 from bowerbird.artifacts.files import file_sha256
+from bowerbird.artifacts.models import check_model_folder
 from bowerbird.config.base import ModelReference, parse_model
 from bowerbird.config.models import FOREIGN_FILES, MODEL_FILES
 from bowerbird.config.paths import bundled
@@ -160,6 +161,23 @@ def model_folder(text: str, key: str) -> Path:
     if reference.kind == "hub":
         return find_checkpoint(reference, key, VOCODER).folder
     return _local_folder(reference, key)
+
+
+def parse_model_folders(words: Sequence[str]) -> dict[str, Path]:
+    """Folders by role from words of a command line: ``ROLE=FOLDER``, ``ROLE=bundled:NAME`` or ``ROLE=hub:OWNER/NAME@COMMIT``.
+
+    Each folder must hold a model; one of a hub is downloaded first.
+    """
+    folders = {}
+    for word in words:
+        role, equals, text = word.partition("=")
+        if not (role and equals and text):
+            raise BowerbirdError(
+                f"--models: {word}: not role=FOLDER, for instance vocoder=results/demo/training/vocoder/vocoder"
+            )
+        folders[role] = model_folder(text, f"--models: {role}")
+        check_model_folder(folders[role], f"--models: {role}")
+    return folders
 
 
 def peek_config(reference: ModelReference | str) -> dict[str, Any]:

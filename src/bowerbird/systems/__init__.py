@@ -6,6 +6,6 @@
     system.py     the conversion: ``SYSTEM``
 
 A system that learns nothing lacks the two in the middle; what has a subject of its own stands beside them. The options of
-``systems/<name>/`` are in ``config/systems/<name>.py``, the registry of all systems is ``config/systems``. A package is
-imported only when it is asked for.
+``systems/<name>/`` are in ``config/systems/<name>.py``, the registry of all systems is ``config/systems/registry.py``, which
+also finds systems that lie in other packages. A package is imported only when it is asked for.
 """

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from bowerbird.artifacts.models import load_matching
 from bowerbird.audio import FRAMES_PER_SECOND, HOP
 from bowerbird.config.base import AdamWStage, GanStage, StageOptions
-from bowerbird.config.paths import bundled
 from bowerbird.config.systems.base import ExperimentBase
+from bowerbird.encoders.checkpoint import model_folder
 from bowerbird.errors import BowerbirdError
 
 ExperimentT = TypeVar("ExperimentT", bound=ExperimentBase)
@@ -268,7 +268,8 @@ class TrainingStage(ABC, Generic[OptionsT]):
     @property
     def start_folder(self) -> Path | None:
         """The folder of the model that ``start_from`` names; None for fresh weights."""
-        return Path(bundled(self.options.start_from)).expanduser() if self.options.start_from else None
+        start = self.options.start_from
+        return model_folder(start, f"{self.name}.start_from") if start else None
 
     def load_start(self, module: nn.Module, keys: Sequence[str]) -> None:
         """Load the weights of `start_folder`, if any, into ``module``; both must agree in ``keys`` of `architecture`."""

@@ -14,5 +14,5 @@ from bowerbird.systems.base import System
 
 def load_system(experiment: ExperimentBase, models: Mapping[str, Path], device: torch.device | str = "cpu") -> System:
     """The system of ``experiment``, ready to convert, with its ``models`` (folders by role) on ``device``."""
-    module = importlib.import_module(f"bowerbird.systems.{experiment.package()}.system")
+    module = importlib.import_module(f"{experiment.package()}.system")
     return module.SYSTEM.load(experiment, models, torch.device(device))

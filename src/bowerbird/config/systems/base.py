@@ -46,8 +46,9 @@ class ExperimentBase(Section):
 
     @classmethod
     def package(cls) -> str:
-        """The name that the module of these options shares with the package of the system: ``systems/<name>/``."""
-        return cls.__module__.rpartition(".")[2]
+        """The package of the system: ``bowerbird.systems.<name>`` of a module here, else the one that the options lie in."""
+        package, _, name = cls.__module__.rpartition(".")
+        return f"bowerbird.systems.{name}" if package == __package__ else package
 
     # what it trains
     @property

@@ -27,9 +27,9 @@ from bowerbird.artifacts.tables import CONVERSIONS, read_table, write_table
 from bowerbird.audio import HOP, SAMPLE_RATE, int16_to_float
 from bowerbird.config.sections.conversion import ConversionConfig
 from bowerbird.config.sections.runtime import RuntimeConfig
-from bowerbird.config.systems import Experiment
 from bowerbird.config.systems.base import ExperimentBase
-from bowerbird.encoders.checkpoint import model_folder
+from bowerbird.config.systems.registry import Experiment
+from bowerbird.encoders.checkpoint import parse_model_folders
 from bowerbird.errors import BowerbirdError, explain_fault
 from bowerbird.nn.device import pick_device
 from bowerbird.stages.conversion import VERSION
@@ -61,7 +61,7 @@ def convert_trials(
     """
     torch.set_num_threads(runtime.threads)
     record = RunRecord(device=str(pick_device(runtime.device)), dtype="float32")
-    folders = parse_models(models)
+    folders = parse_model_folders(models)
     spoken = {"audio": audio, "features": features, "phones": phones}
     inputs = input_digests({**spoken, **{role: model_files(folder) for role, folder in folders.items()}})
     params, tables = (
@@ -111,20 +111,6 @@ def trial_recipe(trial: Mapping[str, Any]) -> dict[str, Any]:
     return {key: list(trial[key]) if key == "reference_utts" else trial[key] for key in keys}
 
 
-def parse_models(models: Sequence[str]) -> dict[str, Path]:
-    """``["vocoder=folder"]`` as a mapping of existing folders; a model of a hub is downloaded."""
-    folders = {}
-    for item in models:
-        role, separator, folder = item.partition("=")
-        if not separator or not role or not folder:
-            raise BowerbirdError(f"--models: {item!r}: must be ROLE=FOLDER, for instance vocoder=results/demo/...")
-        path = model_folder(folder, f"--models: {role}")
-        if not path.exists():
-            raise BowerbirdError(f"--models: {item}: no such folder; train the stage first")
-        folders[role] = path
-    return folders
-
-
 def load_chunked(
     experiment: ExperimentBase, folders: Mapping[str, Path], device: torch.device, max_chunk_s: float
 ) -> System:
@@ -149,8 +135,8 @@ class TrialSpeech:
     @classmethod
     def open(cls, shards: Mapping[str, Sequence[Path]], device: torch.device) -> TrialSpeech:
         """Open the shards of each role: audio, features, phones."""
-        rows = (Shards(shards[role]) if shards[role] else None for role in ("features", "phones"))
-        return cls(Shards(shards["audio"], "num_samples"), *rows, device)
+        features, phones = (Shards(shards[role]) if shards[role] else None for role in ("features", "phones"))
+        return cls(Shards(shards["audio"], "num_samples"), features, phones, device)
 
     def __getitem__(self, utt_id: str) -> Utterance:
         wave = torch.from_numpy(int16_to_float(np.array(self.audio[utt_id])))

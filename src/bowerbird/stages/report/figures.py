@@ -219,7 +219,7 @@ def _size_lines(run: Run, scores: Scores) -> list[SizeLine]:
             label, color = f"{label}: {group[0][1]}", SERIES[len(lines) % len(SERIES)]
         points = [(codes, systems[name]) for codes, name in sorted(group)]
         if len({codes for codes, _ in group}) > 1:
-            lines.append(SizeLine(first.title(), label, color, points))
+            lines.append(SizeLine(first.title(run.config.pair_methods()), label, color, points))
     is_study = any(len({codes for codes, _ in line.points}) > 2 for line in lines)
     return lines if is_study else []
 

@@ -113,7 +113,14 @@ class Ledger:
                 continue
             model = f"{experiment.model(sampling['stage']).name or speed.experiment}, {sampling['options']}"
             setting = (str(sampling["sampler"]), int(sampling["steps"]), int(sampling["calls"]))
-            one = SamplerSpeed(speed.experiment, experiment.title(), model, *setting, sampling["stage"], speed)
+            one = SamplerSpeed(
+                speed.experiment,
+                experiment.title(self.run.config.pair_methods()),
+                model,
+                *setting,
+                sampling["stage"],
+                speed,
+            )
             found.setdefault(model, []).append(one)
         groups = [group for group in found.values() if len({(s.sampler, s.steps) for s in group}) > 1]
         return sorted((s for group in groups for s in group), key=lambda s: (s.model, s.sampler, s.steps, s.experiment))

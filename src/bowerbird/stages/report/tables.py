@@ -190,7 +190,7 @@ def describe_system(name: str, run: Run) -> ReportedSystem:
         if name in PLAYS:
             return ReportedSystem(name, "anchor", PLAYS[name][1], name)
         return ReportedSystem(name, "system", "not in this study's configuration")
-    methods = {pairs: section.method for pairs, section in run.config.pairs.items()}
+    methods = run.config.pair_methods()
     return ReportedSystem(name, experiment.kind(methods), experiment.title(methods), experiment.anchor_role())
 
 

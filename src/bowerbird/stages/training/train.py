@@ -18,15 +18,15 @@ from safetensors.torch import save
 
 from bowerbird.artifacts.files import atomic_path, write_json, write_text
 from bowerbird.artifacts.identity import IDENTITY_KEY, Identity, RunRecord, input_digests, stable_hash
-from bowerbird.artifacts.models import model_files, parse_model_folders
+from bowerbird.artifacts.models import model_files
 from bowerbird.artifacts.shards import open_array
 from bowerbird.artifacts.tables import read_identity
 from bowerbird.config.base import StageOptions
-from bowerbird.config.paths import bundled
 from bowerbird.config.sections.runtime import RuntimeConfig
 from bowerbird.config.sections.training import TrainingConfig
-from bowerbird.config.systems import Experiment
 from bowerbird.config.systems.base import ExperimentBase
+from bowerbird.config.systems.registry import Experiment
+from bowerbird.encoders.checkpoint import model_folder, parse_model_folders
 from bowerbird.errors import BowerbirdError
 from bowerbird.stages.training import PREEMPTED, VERSION
 from bowerbird.stages.training.checkpoints import Checkpoints
@@ -110,7 +110,7 @@ class TrainingJob:
         files["codebook"] = [self.codebook] if self.codebook else []
         files |= {role: model_files(folder) for role, folder in self.models.items()}
         if self.options.start_from:
-            files["start"] = model_files(Path(bundled(self.options.start_from)).expanduser())
+            files["start"] = model_files(model_folder(self.options.start_from, f"{self.stage}.start_from"))
         params = self.experiment.training_params(self.stage)
         return Identity("training", VERSION, params, input_digests(files))
 
@@ -152,7 +152,7 @@ def open_trainer(job: TrainingJob, settings: TrainingConfig, processes: Processe
 
 def stage_class(experiment: ExperimentBase, stage: str) -> type[TrainingStage]:
     """The training stage of a system, by its name."""
-    return importlib.import_module(f"bowerbird.systems.{experiment.package()}.training").STAGES[stage]
+    return importlib.import_module(f"{experiment.package()}.training").STAGES[stage]
 
 
 def open_data(spec: BatchSpec, job: TrainingJob) -> TrainingData:
