@@ -1,5 +1,5 @@
 # READS   corpus/manifest.parquet, features/<name>/shard-*.npy (donors may lie in any shard)
-# WRITES  pairs/<name>/shard-*.npy   int32 (frames, k) neighbour rows; shard-*.distances.npy; quality.parquet
+# WRITES  pairs/<name>/shard-*.npy   int32 (frames, k) neighbor rows; shard-*.distances.npy; quality.parquet
 
 
 rule search_pairs:

@@ -87,7 +87,7 @@ def test_a_model_is_small_and_has_a_card(name: str) -> None:
     assert all(path.stat().st_size <= 15e6 for path in files.values())
     card = files["MODEL_CARD.md"].read_text()
     assert name in card.splitlines()[0]
-    assert "CC BY 4.0" in card and "Kokoro-82M" in card  # what it was trained on, and the licences
+    assert "CC BY 4.0" in card and "Kokoro-82M" in card  # what it was trained on, and the licenses
     assert "workflow/nano/" in card and "float16" in card
 
 

@@ -45,7 +45,7 @@ def tiny_corpus(
     phones: int = 8,
     seed: int = 0,
 ) -> TinyCorpus:
-    """Write a corpus whose frames are phone centre + speaker offset + noise, so retrieval and units mean something.
+    """Write a corpus whose frames are phone center + speaker offset + noise, so retrieval and units mean something.
 
     Speaker ``n`` has split ``splits[n % len(splits)]``, gender F for even n, language "en" for the first half of
     speakers and "de" for the rest, and lies in shard ``n % shards``. Utterance lengths differ.

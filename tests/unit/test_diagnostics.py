@@ -164,7 +164,7 @@ def test_the_page_shows_numbers_pictures_and_players_and_escapes_every_name(
     features: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "page"
-    show_artifact(features, page, f"{EVIL} 0-1:60", neighbours=3)
+    show_artifact(features, page, f"{EVIL} 0-1:60", neighbors=3)
     said = capsys.readouterr().out
     assert "dead       1 of 5 dimensions never change" in said
     assert "of 4 speakers " in said and "% from a frame (chance level " in said and "drift " in said and "hubs " in said

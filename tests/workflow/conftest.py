@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-import re
 import shlex
 import shutil
 import subprocess
 import sys
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
+from dry_runs import Plan, plan
 from stage_commands import RULES, Stage
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -58,33 +58,10 @@ class Workspace:
         path.write_text(yaml.safe_dump(values))
         return path
 
-    def plan(self, values: dict) -> Counter[str]:
-        """The jobs a dry run would start if ``values`` overrode the study: rule -> how many."""
-        text = self.dry_run(values)
-        return Counter(m for m in re.findall(r"^(?:local)?rule (\w+):", text, flags=re.M) if m != "all")
-
-    def dry_run(self, values: dict, *targets: str) -> str:
-        """What a dry run would say if ``values`` overrode the study."""
-        preset = self.root / "workflow" / "presets" / "tiny.yaml"
-        done = subprocess.run(
-            [
-                "snakemake",
-                "--profile",
-                "workflow/profiles/laptop",
-                "--dry-run",
-                *targets,
-                "--configfile",
-                str(preset),
-                str(self.overlay(values)),
-            ],
-            cwd=self.root,
-            env=self.environment(),
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout + done.stderr
+    def plan(self, values: dict, *targets: str, every: bool = False) -> Plan:
+        """The jobs that a dry run would start if ``values`` overrode the study."""
+        overlays = [self.root / "workflow" / "presets" / "tiny.yaml", self.overlay(values)]
+        return plan(self.root, overlays, targets, every)
 
     def artifacts(self) -> dict[str, bytes]:
         """Every artifact by its path: all files but those that tell when and how long (run records, logs, the page)."""
@@ -108,11 +85,18 @@ class Workspace:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A tiny run, done undisturbed. Tests may plan on it, not change it."""
-    workspace = Workspace.create(tmp_path_factory.mktemp("finished"))
-    done = workspace.run()
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
-    return workspace
+    """A tiny run, done undisturbed, once for all processes that test. Tests may plan on it, not change it."""
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    with open(shared / "finished.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (shared / "finished" / "done").exists():
+            return Workspace(shared / "finished")
+        workspace = Workspace.create(shared / "finished")
+        done = workspace.run()
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+        (workspace.root / "done").touch()
+        return workspace
 
 
 @pytest.fixture
@@ -122,19 +106,15 @@ def workspace(tmp_path: Path):
     shutil.rmtree(tmp_path / "work", ignore_errors=True)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def commands(finished) -> dict[str, tuple[str, ...]]:
     """The words of one command of each rule."""
-    done = finished.run("--forceall", "--dry-run")
-    assert done.returncode == 0, done.stderr[-3000:]
-    text = done.stdout + done.stderr
     found: dict[str, tuple[str, ...]] = {}
-    for line in re.findall(r"bowerbird [a-z]+-[a-z]+ --.*", text):
-        words = tuple(shlex.split(line.split(" 2> >(tee")[0]))
-        rule = words[1].replace("-", "_")
-        if rule == "convert_trials" and "--features" not in words:
+    for job in finished.plan({}, every=True).jobs:
+        words = tuple(shlex.split(job.command.split(" 2> >(tee")[0]))
+        if job.rule == "convert_trials" and "--features" not in words:
             continue  # an anchor; a system's conversion reads what anchors do and more
-        found.setdefault(rule, words)
+        found.setdefault(job.rule, words[1:])
     assert set(found) == set(RULES)
     return found
 
@@ -146,7 +126,6 @@ def stage(finished, commands, tmp_path: Path):
     def copied(rule: str) -> Stage:
         root = tmp_path / "copy"
         shutil.copytree(finished.root, root, symlinks=True, ignore=shutil.ignore_patterns(".snakemake", "tensorboard"))
-        words = (str(Path(sys.executable).with_name("bowerbird")), *commands[rule][1:])
-        return Stage(root, finished.environment() | {"BOWERBIRD_LOG": "WARNING"}, words)
+        return Stage(root, finished.environment() | {"BOWERBIRD_LOG": "WARNING"}, commands[rule])
 
     return copied

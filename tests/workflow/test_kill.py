@@ -28,12 +28,12 @@ def test_kill_9_leaves_no_half_artifact_and_the_next_run_is_right(stage, rule: s
     forget(job)
     process = job.start()
     started = time.monotonic()
-    while not begun(job) and process.poll() is None and time.monotonic() - started < 60:
+    while not begun(job) and process.is_running() and time.monotonic() - started < 60:
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=120)
-    assert process.returncode in (0, -signal.SIGKILL)
-    if process.returncode:
+    code, _ = process.finish()
+    assert code in (0, -signal.SIGKILL)
+    if code:
         assert not job.output.exists() or job.output.read_bytes() == expected[str(job.output)]
     left = {str(path.relative_to(run_of(job))) for path in job.litter() if path.is_file()}
     orphans = {finding.path for finding in check_run(run_of(job)) if finding.state == "orphan"}

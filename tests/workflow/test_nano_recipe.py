@@ -78,18 +78,18 @@ def plan(corpus: Path, work: Path, *config: str) -> tuple[Counter[str], str]:
 
 
 def test_every_model_is_planned(corpus: Path, tmp_path: Path) -> None:
-    jobs, text = plan(corpus, tmp_path / "work")
+    jobs, text = plan(corpus, tmp_path / "recipe")
     assert jobs == JOBS
     assert "--sentences 1000 " in text and "--steps 1000000 --minutes 60" in text
-    assert f"'corpus={{path: \"{tmp_path}/work/voices\"}}'" in text
-    assert {path.name for path in (tmp_path / "work").iterdir()} <= {".snakemake"}, "a dry run makes nothing"
+    assert f"'corpus={{path: \"{tmp_path}/recipe/voices\"}}'" in text
+    assert {path.name for path in (tmp_path / "recipe").iterdir()} <= {".snakemake"}, "a dry run makes nothing"
 
 
 def test_a_trial_is_small_and_lies_in_a_folder_of_its_own(corpus: Path, tmp_path: Path) -> None:
-    jobs, text = plan(corpus, tmp_path / "work", "quick=true", "minutes=7")
+    jobs, text = plan(corpus, tmp_path / "recipe", "quick=true", "minutes=7")
     assert jobs == {**JOBS, "choose_speakers": 1}
     assert "--sentences 3 " in text and "--steps 3 " in text and "--quick" in text and "--minutes" not in text
-    assert f"{tmp_path}/work/quick/results" in text
+    assert f"{tmp_path}/recipe/quick/results" in text
 
 
 def test_a_corpus_that_is_not_there_is_one_line(tmp_path: Path) -> None:

@@ -103,14 +103,14 @@ NUMBERS = {
 
 @pytest.mark.slow
 def test_a_finished_run_has_nothing_to_do(finished) -> None:
-    assert not finished.plan({})
+    assert not finished.plan({}).jobs
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_replans_its_stage_and_what_follows(finished, name: str) -> None:
     values, expected = CHANGES[name]
-    planned = finished.plan(values)
+    planned = finished.plan(values).rules
     assert set(planned) == expected
     for rule, count in NUMBERS.get(name, {}).items():
         assert planned[rule] == count, f"{rule}: {planned[rule]} jobs"
@@ -126,7 +126,7 @@ def test_a_change_replans_its_stage_and_what_follows(finished, name: str) -> Non
     ids=["threads, batch size, device, workers", "checkpoints and logging"],
 )
 def test_housekeeping_replans_nothing(finished, values: dict) -> None:
-    assert not finished.plan(values)
+    assert not finished.plan(values).jobs
 
 
 @pytest.mark.slow
@@ -139,47 +139,40 @@ def test_a_wrong_key_is_one_line_before_any_job(finished) -> None:
     assert "Traceback" not in text
 
 
-def jobs(text: str) -> list[str]:
-    """The jobs of a dry run, each with its inputs, wildcards and command."""
-    return [job.split("\n\n")[0] for job in text.split("\nrule ")[1:]]
-
-
 @pytest.mark.slow
 def test_a_trained_recognizer_comes_before_its_features_and_these_before_what_reads_them(workspace) -> None:
     values = {
-        "features": {"ppg": {"encoder": "phonetic:trained:takin-ppg", "layer": 0}},
+        "features": {"ppg": {"kind": "phonetic", "encoder": "trained:takin-ppg"}},
         "experiments": {"takin-ppg": {"like": "takin", "recognizer": "trained", "phones": "ppg"}},
     }
-    found = jobs(workspace.dry_run(values, "results/tiny/conversion/takin-ppg/trials.parquet"))
+    found = workspace.plan(values, "results/tiny/conversion/takin-ppg/trials.parquet")
     model, made = "results/tiny/training/takin-ppg/ppg/model.safetensors", "results/tiny/features/ppg/shard-0000.npy"
-    training = [job for job in found if job.startswith("train_stage") and "experiment=takin-ppg" in job]
-    (recognizer,) = [job for job in training if "stage=ppg" in job]
-    assert model in recognizer and "--features" not in recognizer and "--audio results/tiny/corpus/audio/" in recognizer
-    extraction = [job for job in found if job.startswith("extract_features") and "features=ppg" in job]
-    assert len(extraction) == 2 and all(model in job.split("output:")[0] for job in extraction)
-    assert all("--encoder phonetic:results/tiny/training/takin-ppg/ppg" in job for job in extraction)
-    readers = [job for job in training if "stage=ppg" not in job] + [
-        job for job in found if job.startswith("convert_trials")
-    ]
-    assert len(readers) == 3 and all(made in job.split("output:")[0] for job in readers)
+    (recognizer,) = found.of("train_stage", experiment="takin-ppg", stage="ppg")
+    assert "--features" not in recognizer.command and "--audio results/tiny/corpus/audio/" in recognizer.command
+    extraction = found.of("extract_features", features="ppg")
+    assert len(extraction) == 2 and all(model in job.inputs for job in extraction)
+    assert all("--encoder results/tiny/training/takin-ppg/ppg" in job.command for job in extraction)
+    training = [job for job in found.of("train_stage", experiment="takin-ppg") if job != recognizer]
+    readers = [*training, *found.of("convert_trials")]
+    assert len(readers) == 3 and all(made in job.inputs for job in readers)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["folder", "hub"])
 def test_published_weights_are_an_input_or_named_for_the_hub(workspace, place: str) -> None:
     folder = write_published(workspace.root / "published")
-    spec = str(folder) if place == "folder" else "nvidia/bigvgan_24khz_100band"
+    name = str(folder) if place == "folder" else "hub:nvidia/bigvgan_24khz_100band"
     values = {
         "features": {"mel-24k": {"encoder": "log-mel-24k", "layer": 0}},
         "experiments": {
-            "copy": {"system": "vocoder", "features": "mel-24k", "published": spec},
+            "copy": {"system": "vocoder", "features": "mel-24k", "pretrained": name},
             "takin-24k": {"like": "takin", "mels": "mel-24k", "vocoder": "copy", "reuse": {"content": "takin"}},
         },
     }
     targets = [f"results/tiny/conversion/{name}/trials.parquet" for name in ("copy", "takin-24k")]
-    conversions = [job for job in jobs(workspace.dry_run(values, *targets)) if job.startswith("convert_trials")]
-    assert len(conversions) == 2
-    for job in conversions:
-        assert f"vocoder={folder}" in job if place == "folder" else f"vocoder=hub:{spec}" in job
-        assert (str(folder / "bigvgan_generator.pt") in job.split("output:")[0]) == (place == "folder")
-    assert not any("stage=vocoder" in job and "experiment=copy" in job for job in conversions)
+    found = workspace.plan(values, *targets)
+    assert len(found.of("convert_trials")) == 2
+    for job in found.of("convert_trials"):
+        assert f"vocoder={name}" in job.command
+        assert (str(folder / "bigvgan_generator.pt") in job.inputs) == (place == "folder")
+    assert not found.of("train_stage", experiment="copy")

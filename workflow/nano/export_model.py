@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="folder that train-stage wrote")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--preset", required=True, help="the study it comes from, for the card")
-    parser.add_argument("--speech", required=True, help="what it was trained on, and under which licence, for the card")
+    parser.add_argument("--speech", required=True, help="what it was trained on, and under which license, for the card")
     parser.add_argument("--before", default="", help="what the model was trained on before this run, for the card")
     options = parser.parse_args()
     config = json.loads((options.model / "config.json").read_text(encoding="utf-8"))

@@ -8,8 +8,6 @@ Letters: ``B`` batch, ``L`` latent frames, ``Z`` latent dimension, ``S`` speaker
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -70,9 +68,9 @@ class AdversarialTraining(SpectrogramTraining[DualFlowStage]):
         weight = CLASSIFIER_WEIGHT * min(1.0, step / self.ramp_steps)
         return {"total": F.l1_loss(made, batch.features) - weight * classification}
 
-    def validate(self, batch: Batch) -> Any:
-        """The study measures the loss itself."""
-        raise NotImplementedError
+    def validate(self, batch: Batch) -> tuple[dict[str, Tensor], None]:
+        """The losses of both updates; no audio."""
+        return {name: self.losses(name, batch, None, 0)["total"] for name in ("classifier", "autoencoder")}, None
 
     @property
     def exported(self) -> nn.Module:

@@ -1,6 +1,6 @@
-"""Pairs on disk: the index, the neighbours, and the features they stand for.
+"""Pairs on disk: the index, the neighbors, and the features they stand for.
 
-Letters: ``T`` frames, ``k`` neighbours, ``D`` feature dimension.
+Letters: ``T`` frames, ``k`` neighbors, ``D`` feature dimension.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class PairShards:
 
     @property
     def k(self) -> int:
-        """Neighbours per frame."""
+        """Neighbors per frame."""
         return self.arrays[0].shape[1]
 
     def row(self, utt_id: str, variant: int = 0) -> int:
@@ -85,7 +85,7 @@ class PairShards:
             raise BowerbirdError(f"{self.paths[0].parent}: no pair of {utt_id!r}, variant {variant}") from None
 
     def indices(self, row: int) -> np.ndarray:
-        """Neighbours int32 ``(frames, k)``: rows of the donor's own feature shard, nearest first."""
+        """Neighbors int32 ``(frames, k)``: rows of the donor's own feature shard, nearest first."""
         file, start, frames = self._rows[row]
         return self.arrays[file][start : start + frames]
 
@@ -106,10 +106,10 @@ class PairShards:
         frames: int | None = None,
         weighting: Literal["uniform", "distance"] = "uniform",
     ) -> np.ndarray:
-        """The features that one pair stands for, float32 ``(T, D)``: the mean of the k neighbours of each frame.
+        """The features that one pair stands for, float32 ``(T, D)``: the mean of the k neighbors of each frame.
 
         ``start`` and ``frames`` cut a crop out of the utterance. ``weighting`` "uniform" is kNN-VC's mean; "distance" weighs
-        a neighbour by the inverse of its cosine distance.
+        a neighbor by the inverse of its cosine distance.
         """
         crop = slice(start, None if frames is None else start + frames)
         found = self._donor_array(row, features)[self.indices(row)[crop]].astype(np.float32)  # (T, k, D)

@@ -182,7 +182,7 @@ class Graph:
         return sorted({name for e in self.config.experiments.values() if (name := e.codebook_name())})
 
     def search_pairs(self, pairs: str, shard: int | str) -> Job:
-        """The neighbours of the frames of one shard; donors may lie in any shard."""
+        """The neighbors of the frames of one shard; donors may lie in any shard."""
         section = self.config.pairs[pairs]
         values = _values(section, exclude={"features"})
         path = self.paths.pairs(pairs, shard)

@@ -81,11 +81,11 @@ class Paths:
         return self.root / "codebook" / name / "units" / self.shard(number)
 
     def pairs(self, name: str, number: int | str) -> Path:
-        """Neighbours of the frames of one shard."""
+        """Neighbors of the frames of one shard."""
         return self.root / "pairs" / name / self.shard(number)
 
     def distances(self, name: str, number: int | str) -> Path:
-        """Cosine distances of those neighbours."""
+        """Cosine distances of those neighbors."""
         return self.pairs(name, number).with_suffix(".distances.npy")
 
     def pairs_quality(self, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""The inputs of an artifact, and theirs, down to the corpus; and whether it is what the configuration asks for now.
+"""The inputs of an artifact, and theirs, down to the corpus; and whether it is what the configuration asks for.
 
 Both are read off the graph of the study (`bowerbird.config.graph`), which the workflow follows as well. A model may lie in the
 folder of another run: its inputs are then read off that run's graph.

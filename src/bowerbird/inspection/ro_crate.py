@@ -22,10 +22,10 @@ CONTEXT = ["https://w3id.org/ro/crate/1.1/context", {"sha256": "https://schema.o
 METADATA = "ro-crate-metadata.json"
 
 
-def write_crate(root: Path = Path("results/demo"), licence: str = "", author: str = "") -> None:
+def write_crate(root: Path = Path("results/demo"), license: str = "", author: str = "") -> None:
     """Write ``ro-crate-metadata.json`` into a run's folder, so that the folder can be published as an RO-Crate.
 
-    ``licence``: address of a licence (https://spdx.org/licenses/CC-BY-4.0), or words.
+    ``license``: address of a license (https://spdx.org/licenses/CC-BY-4.0), or words.
     """
     if not (root / "config.yaml").is_file():
         raise BowerbirdError(f"{root}: no config.yaml, so this is no run; a run is a folder below results/")
@@ -35,11 +35,11 @@ def write_crate(root: Path = Path("results/demo"), licence: str = "", author: st
     known = {entity["@id"] for entity in files}
     recorded = [path for path in paths if run_record_path(path).is_file()]
     actions = [_action(graph, path, known) for path in recorded]
-    entities = [_about(), _dataset(graph, files, actions, licence, author), _software()]
+    entities = [_about(), _dataset(graph, files, actions, license, author), _software()]
     if author:
         entities.append({"@id": "#author", "@type": "Person", "name": author})
-    if _is_address(licence):
-        entities.append({"@id": licence, "@type": "CreativeWork", "name": licence.rstrip("/").rpartition("/")[2]})
+    if _is_address(license):
+        entities.append({"@id": license, "@type": "CreativeWork", "name": license.rstrip("/").rpartition("/")[2]})
     write_json(graph.paths.root / METADATA, {"@context": CONTEXT, "@graph": [*entities, *files, *actions]})
     print(f"{root / METADATA}: {len(files)} files, {len(actions)} actions")
 
@@ -53,8 +53,8 @@ def _artifacts(root: Path) -> Iterator[Path]:
             yield path
 
 
-def _is_address(licence: str) -> bool:
-    return licence.startswith(("https://", "http://"))
+def _is_address(license: str) -> bool:
+    return license.startswith(("https://", "http://"))
 
 
 def _about() -> dict[str, Any]:
@@ -69,7 +69,7 @@ def _software() -> dict[str, Any]:
 
 
 def _dataset(
-    graph: Graph, files: list[dict[str, Any]], actions: list[dict[str, Any]], licence: str, author: str
+    graph: Graph, files: list[dict[str, Any]], actions: list[dict[str, Any]], license: str, author: str
 ) -> dict[str, Any]:
     """The run as a whole."""
     dataset: dict[str, Any] = {
@@ -80,7 +80,7 @@ def _dataset(
         "datePublished": max((action["endTime"] for action in actions), default=_now())[:10],
         "hasPart": [{"@id": entity["@id"]} for entity in files],
         "mentions": [{"@id": action["@id"]} for action in actions],
-        "license": {"@id": licence} if _is_address(licence) else licence or "not stated",
+        "license": {"@id": license} if _is_address(license) else license or "not stated",
     }
     return dataset | ({"author": {"@id": "#author"}} if author else {})
 

@@ -19,12 +19,12 @@ from bowerbird.inspection.lineage import graph_of, index_of, inputs_of, read_any
 SAMPLE = 20_000  # rows that statistics look at
 
 
-def show_artifact(path: Path, output: Path | None = None, frame: str = "", neighbours: int = 8) -> None:
+def show_artifact(path: Path, output: Path | None = None, frame: str = "", neighbors: int = 8) -> None:
     """Print what an artifact is, what it was made from, how, when and how long; and its statistics.
 
     Of features, pairs and codebooks (a file, or the variant's folder) the statistics are of the whole variant: dead
     dimensions, collapse of variance, drift between shards, hub frames, leakage of the speaker. ``frame`` UTTERANCE:NUMBER
-    also lists the ``neighbours`` nearest of that frame. ``output`` is a folder for a page with pictures and players.
+    also lists the ``neighbors`` nearest of that frame. ``output`` is a folder for a page with pictures and players.
     """
     graph = graph_of(path)
     path = path.absolute()
@@ -34,9 +34,9 @@ def show_artifact(path: Path, output: Path | None = None, frame: str = "", neigh
         raise BowerbirdError(f"{path}: no such file; an artifact is a file below results/<run>/")
     if (frame or output is not None) and not kind:
         raise BowerbirdError(f"{path}: --frame and --output are for {', '.join(KINDS)}, which this is not")
-    if neighbours < 1:
-        raise BowerbirdError(f"--neighbours: {neighbours}: must be 1 or more")
-    found = diagnose(graph, kind, name, frame, neighbours) if kind else None
+    if neighbors < 1:
+        raise BowerbirdError(f"--neighbors: {neighbors}: must be 1 or more")
+    found = diagnose(graph, kind, name, frame, neighbors) if kind else None
     print(f"{path.relative_to(graph.paths.root)}   ({path.stat().st_size / 2**20:.2f} MiB)")
     made = list(provenance(graph, path))
     for heading, value in [*made, *(found.stats if found else {}).items()]:

@@ -1,7 +1,7 @@
 """Which systems share a model with a verifier.
 
 A verifier shares a model with a system that was trained with it, that reads a speaker through it, or that works on the
-features it is built on: its numbers favour such a system, or may. What is compared are families of models (GE2E, ECAPA-TDNN,
+features it is built on: its numbers favor such a system, or may. What is compared are families of models (GE2E, ECAPA-TDNN,
 WavLM), read from the configuration; what an exported verifier was trained on is not known here.
 """
 

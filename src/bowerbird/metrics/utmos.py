@@ -1,6 +1,6 @@
 """UTMOS22 strong from its published weights: estimated naturalness without a reference (Saeki et al. 2022).
 
-The file is ``utmos22_strong_step7459_v1.pt`` of SpeechMOS's releases (weights of the UTMOS authors, MIT licence): a table
+The file is ``utmos22_strong_step7459_v1.pt`` of SpeechMOS's releases (weights of the UTMOS authors, MIT license): a table
 of tensors, read with ``weights_only``. The network: wav2vec 2.0 base over the raw wave, two learned vectors (listening test,
 listener) joined to every frame, a bidirectional LSTM, two linear layers, the mean over frames times 2 plus 3. As in that
 file, the paper's phoneme encoder is left out. wav2vec 2.0 is that of ``transformers``; sizes are those of the weights.

@@ -20,7 +20,7 @@ class KnnvcExperiment(ExperimentBase):
     system: Literal["knnvc"] = "knnvc"
     features: str = Field("nano", description="name in `features`")
     vocoder: str = Field("vocoder", description="experiment that trains the vocoder, bundled:NAME, or a model folder")
-    k: int = Field(4, ge=1, description="neighbours averaged")
+    k: int = Field(4, ge=1, description="neighbors averaged")
     retrieval: Literal["nearest", "random"] = Field(
         "nearest", description="random: the control that ignores the source's content"
     )
