@@ -47,10 +47,10 @@ audit: setup ## check every artifact of a run against what it says it is: make a
 
 test: setup ## everything CI runs: style, types, and all tests
 	@$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest --ignore tests/slurm
+	$(BIN)/python -m pytest -n 2 --ignore tests/slurm
 
 test-fast: setup ## the inner loop: contracts, units and known issues, under a minute
-	$(BIN)/python -m pytest -m "not slow" tests/contract tests/unit tests/known_issues
+	$(BIN)/python -m pytest -n 2 -m "not slow" tests/contract tests/unit tests/known_issues
 
 test-slurm: setup ## a study on a real Slurm on this machine, with faults (installs it where that is possible)
 	@tests/slurm/cluster install

@@ -1,4 +1,4 @@
-"""The house: its rooms, the direction of imports, no circles; and what stays light."""
+"""The layers of the package, the direction of imports, no circles; and what stays light."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def test_no_formatter_is_silenced(path) -> None:
 
 
 def test_hubs_are_asked_in_one_place() -> None:
-    """The one door to weights."""
+    """Only `encoders/checkpoint.py` downloads weights."""
     doors = [name for name, path in modules().items() if "huggingface_hub" in path.read_text(encoding="utf-8")]
     assert doors == ["encoders.checkpoint"]
 

@@ -29,13 +29,13 @@ def utterances(genders: str = "FMF", texts: tuple[str, ...] = ("One.", "Two.", "
 
 
 def test_a_target_that_only_says_the_sources_words_is_no_target() -> None:
-    """Its parallel utterance used to become a reference: the system would have heard the answer."""
+    """Its parallel utterance used to become a reference: the system was given the answer."""
     with pytest.raises(BowerbirdError, match="trials: none fit"):
         choose_trials(utterances(texts=("One.", "one", "ONE!")), TrialsConfig())
 
 
 def test_the_held_out_utterance_is_never_a_reference() -> None:
-    """With one utterance free it used to be both what the system heard and what it was compared with."""
+    """With one utterance free it used to be both what the system was given and what it was compared with."""
     with pytest.raises(BowerbirdError, match="trials: none fit"):
         choose_trials(utterances(texts=("One.", "Two.")), TrialsConfig())
     trials = choose_trials(utterances(), TrialsConfig())

@@ -1,6 +1,6 @@
 """A study on a real Slurm, with everything that goes wrong on one: ``make test-slurm``.
 
-One run meets all faults, one after the other; then each test looks at what became of one of them.
+One run meets all faults, one after the other; then each test checks the outcome of one of them.
 """
 
 from __future__ import annotations

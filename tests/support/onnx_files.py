@@ -49,7 +49,7 @@ def _write(folder: Path, nodes: list[bytes], inputs: list[bytes], output: bytes)
 
 
 def write_opinion(folder: Path) -> Path:
-    """A judge whose opinion is the mean magnitude of the wave."""
+    """An exported scorer whose value is the mean magnitude of the wave."""
     nodes = [_node("Abs", ["wave"], ["size"]), _node("ReduceMean", ["size"], ["score"], keepdims=0)]
     return _write(folder, nodes, [_value("wave", 1, "samples")], _value("score"))
 

@@ -1,4 +1,4 @@
-"""The door to weights: every kind of reference, what is missing is named in one line, and digests that never change."""
+"""Where weights are found: every kind of reference, what is missing is named in one line, and digests that never change."""
 
 from __future__ import annotations
 

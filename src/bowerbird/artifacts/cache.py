@@ -22,10 +22,7 @@ from bowerbird.errors import BowerbirdError
 
 logger = logging.getLogger(__name__)
 
-
 VARIABLE = "BOWERBIRD_CACHE"
-
-
 _LIST = "sha256"  # of an entry: digests of its files, as sha256sum writes them
 
 

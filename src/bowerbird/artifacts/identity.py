@@ -1,4 +1,4 @@
-"""Artifacts on disk: written whole or not at all, and each says what it is.
+"""What an artifact says of itself: what determined its bytes, and how it was made.
 
 Two records go with every artifact:
 
@@ -27,8 +27,6 @@ from typing import Any
 from bowerbird.artifacts.files import file_sha256, write_json
 
 IDENTITY_KEY = b"bowerbird"
-
-
 _LIBRARIES = ("bowerbird", "numpy", "torch", "torchaudio", "transformers", "faiss-cpu", "pyarrow", "soundfile", "soxr")
 
 

@@ -1,7 +1,7 @@
-"""Who is paired with whom: the donor of each target utterance, the donor's pool, the prompt of the target speaker.
+"""Shards: the arrays of many utterances end to end in one ``.npy``, memory-mapped, with a Parquet index of who lies where.
 
-Every choice is drawn from a hash of the seed and the utterance's id, so it depends neither on the shard a speaker is
-in nor on the order of jobs.
+``shard-0000.npy`` holds rows ``(frames, ...)`` or samples ``(samples,)``; ``shard-0000.parquet`` beside it one row per
+utterance with its offset and length, and the identity of both files.
 """
 
 from __future__ import annotations

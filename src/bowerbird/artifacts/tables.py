@@ -51,9 +51,9 @@ TRIALS = pa.schema(
         ("source_gender", pa.string()),
         ("target_speaker", pa.string()),
         ("target_gender", pa.string()),
-        ("reference_utts", pa.list_(pa.string())),  # what the system may hear of the target
+        ("reference_utts", pa.list_(pa.string())),  # speech of the target that a system may use
         ("reference_s", pa.float64()),  # their total length, seconds
-        ("heldout_utt", pa.string()),  # another utterance of the target, never a reference: the judge's comparison
+        ("heldout_utt", pa.string()),  # another utterance of the target, never a reference: verifiers compare with it
         ("parallel_utt", pa.string()),  # the target speaking the source's text, or ""
         ("random_speaker_utt", pa.string()),  # an utterance of a third speaker: the lower anchor
         ("text", pa.string()),
@@ -126,7 +126,7 @@ SCORES = pa.schema(
         ("weights_sha256", pa.string()),
         ("normalizer", pa.string()),
         ("note", pa.string()),
-        ("text", pa.string()),  # what a recognizer heard
+        ("text", pa.string()),  # what a recognizer read
         ("source_speaker", pa.string()),
         ("target_speaker", pa.string()),
         ("source_gender", pa.string()),

@@ -41,7 +41,6 @@ class Graph:
         config = load_config([Path(root) / "config.yaml"])
         return cls(config, Paths(root, config.corpus.num_shards))
 
-    # ----- corpus
     def list_corpus(self) -> Job:
         """The manifest, and the table of what was set aside."""
         section = self.config.corpus
@@ -91,7 +90,6 @@ class Graph:
         options, untracked = flags(_values(section)), frozenset({"list"})
         return Job("list-trials", "corpus", "", outputs, inputs, params, options=options, untracked=untracked)
 
-    # ----- features, codebook, pairs
     def extract_features(self, features: str, shard: int | str) -> Job:
         """Features of one shard."""
         section = self.config.features[features]
@@ -149,7 +147,7 @@ class Graph:
         return Job("summarize-units", "codebook", codebook, outputs, inputs)
 
     def probe_residual(self, codebook: str) -> Job:
-        """What the quantization residual tells of speaker and phone."""
+        """How well linear probes read speaker and phone from the quantization residual."""
         section, book = self.config.codebook[codebook], self.paths.codebook(codebook)
         bottleneck = self._bottleneck(codebook)
         params = {"assignment": section.assignment, "phonetic": PHONE_HEAD}
@@ -216,7 +214,6 @@ class Graph:
             options=flags(params),
         )
 
-    # ----- training and conversion
     def train_stage(self, experiment: str, stage: str) -> Job:
         """One training stage of one experiment."""
         chosen = self.config.experiments[experiment]
@@ -260,9 +257,8 @@ class Graph:
             folder=self.paths.conversion(experiment).parent,
         )
 
-    # ----- evaluation and report
     def transcribe_sources(self) -> Job:
-        """What the recognizer makes of each source."""
+        """The transcript of each source by the recognizer."""
         params = _values(self.config.evaluation, include={"asr", "asr_revision"})
         inputs = {"trials": (self.paths.trials,), "audio": self.paths.all_shards("audio")}
         outputs = {"transcripts": self.paths.evaluation_table("transcripts")}
@@ -326,7 +322,6 @@ class Graph:
     def _shards(self, what: str, name: str) -> tuple[Path, ...]:
         return self.paths.all_shards(what, name)
 
-    # ----- the whole
     def jobs(self) -> list[Job]:
         """Every job that the configuration allows, each after those of its inputs; features that nobody reads too."""
         listed = list(self._list_jobs())

@@ -59,7 +59,7 @@ def _check_trained(config: Config, where: str, owner: str, reference: ModelRefer
 
 
 def _check_recognizers(config: Config) -> None:
-    """Who trains a recognizer names, as its phones, features that it makes."""
+    """An experiment that trains a recognizer must name features of that recognizer as its `phones`."""
 
     def owner(name: str) -> str:
         return config.experiments[name].reuse.get("ppg", name)

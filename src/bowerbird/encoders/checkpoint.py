@@ -1,4 +1,4 @@
-"""The one door to weights: bundled ones, folders, hubs, and files inside installed packages.
+"""Where weights are found: bundled ones, folders, hubs, and files inside installed packages.
 
     checkpoint = find_checkpoint(options.model(), "features.wavlm.encoder", TRANSFORMERS)
     checkpoint.folder, checkpoint.weights, checkpoint.weights_sha256

@@ -18,7 +18,7 @@ from bowerbird.config.graph import Graph
 from bowerbird.errors import BowerbirdError
 from bowerbird.inspection.lineage import index_of, read_any_identity, staleness
 
-NOT_ARTIFACTS = {"logs", "benchmarks", "tensorboard", "checkpoints"}  # folders of what is said about a run
+NOT_ARTIFACTS = {"logs", "benchmarks", "tensorboard", "checkpoints"}  # folders without artifacts
 AGAIN = "run again with --fix"
 
 

@@ -17,6 +17,7 @@ from bowerbird.artifacts.identity import IDENTITY_KEY, canonical_json, inputs_di
 from bowerbird.artifacts.tables import read_identity
 from bowerbird.artifacts.versions import stage_version
 from bowerbird.config.graph import Graph
+from bowerbird.config.paths import ASSETS
 from bowerbird.errors import BowerbirdError
 
 
@@ -50,19 +51,28 @@ def lineage(graph: Graph, path: Path, role: str = "", depth: int = 0, drawn: set
     drawn = set() if drawn is None else drawn
     is_inside = path.is_relative_to(graph.paths.root)
     home = graph if is_inside else find_graph(path)
-    name = path.relative_to(graph.paths.root) if is_inside else path
+    name = name_of(path, graph.paths.root)
     identity = read_any_identity(path) if path.is_file() else {}
     again, gone = path in drawn, "" if path.is_file() else "   (not there)"
     label = f"{role}: " if role else ""
     stage = f"   [{identity['stage']} {identity['params_hash'][:8]}]" if "params_hash" in identity else ""
     yield f"{'    ' * depth}{label}{name}{stage}{'   (above)' if again else gone}"
-    if again or home is None:
+    if again:
         return
     drawn.add(path)
+    if home is None:
+        return
     for parent_role, files in inputs_of(home, path).items():
         yield from lineage(home, files[0], parent_role, depth + 1, drawn)
         if files[1:]:
             yield f"{'    ' * (depth + 1)}{parent_role}: and {len(files) - 1} more"
+
+
+def name_of(path: Path, root: Path) -> str:
+    """A file as it is called in print: below the run, as ``bundled:...``, or with its whole path."""
+    if path.is_relative_to(root):
+        return str(path.relative_to(root))
+    return f"bundled:{path.relative_to(ASSETS)}" if path.is_relative_to(ASSETS) else str(path)
 
 
 def inputs_of(graph: Graph, path: Path) -> dict[str, tuple[Path, ...]]:
@@ -145,8 +155,14 @@ def index_of(array: Path) -> Path:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The run record of an artifact, or of the array that it indexes; {} where there is none."""
+    """The run record of an artifact, or of the array that it indexes; {} where there is none that can be read.
+
+    A record that cannot be read is a finding of the audit, by its own name.
+    """
     for artifact in (path, path.with_suffix(".npy"), path.with_name(path.name.split(".")[0] + ".npy")):
         if run_record_path(artifact).is_file():
-            return json.loads(run_record_path(artifact).read_text(encoding="utf-8"))
+            try:
+                return json.loads(run_record_path(artifact).read_text(encoding="utf-8"))
+            except ValueError:
+                return {}
     return {}

@@ -58,7 +58,7 @@ def _is_address(license: str) -> bool:
 
 
 def _about() -> dict[str, Any]:
-    """What says that this is a crate."""
+    """The entity that declares the folder an RO-Crate."""
     conforms = {"@id": "https://w3id.org/ro/crate/1.1"}
     return {"@id": METADATA, "@type": "CreativeWork", "about": {"@id": "./"}, "conformsTo": conforms}
 

@@ -14,7 +14,15 @@ from bowerbird.artifacts.tables import read_table
 from bowerbird.config.graph import Graph
 from bowerbird.errors import BowerbirdError
 from bowerbird.inspection.diagnostics import KINDS, diagnose, variant_of
-from bowerbird.inspection.lineage import graph_of, index_of, inputs_of, read_any_identity, read_record, staleness
+from bowerbird.inspection.lineage import (
+    graph_of,
+    index_of,
+    inputs_of,
+    name_of,
+    read_any_identity,
+    read_record,
+    staleness,
+)
 
 SAMPLE = 20_000  # rows that statistics look at
 
@@ -60,14 +68,13 @@ def _main_file(folder: Path, kind: str) -> Path:
 
 def provenance(graph: Graph, path: Path) -> Iterator[tuple[str, str]]:
     """(heading, text) of where an artifact comes from, and whether it is what the configuration asks for."""
-    identity, record, root = read_any_identity(path), read_record(path), graph.paths.root
+    identity, record = read_any_identity(path), read_record(path)
     if identity:
         yield "stage", f"{identity['stage']}, version {identity['version']}, parameters {identity['params_hash']}"
         for key, value in sorted(identity["params"].items()):
             yield "", f"{key} = {value!r}"
     for role, files in inputs_of(graph, path).items():
-        name = files[0].relative_to(root) if files[0].is_relative_to(root) else files[0]
-        yield role, f"{name}" + (f" and {len(files) - 1} more" if files[1:] else "")
+        yield role, name_of(files[0], graph.paths.root) + (f" and {len(files) - 1} more" if files[1:] else "")
     if job := graph.writer_of(path):
         yield "command", f"bowerbird {job.command}"
     if record:

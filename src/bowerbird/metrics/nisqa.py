@@ -113,7 +113,7 @@ class _Inside(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        """What ``model`` makes of ``x``, of the shapes of that model."""
+        """The output of ``model`` for ``x``, in the shapes of that model."""
         result: Tensor = self.model(x)
         return result
 

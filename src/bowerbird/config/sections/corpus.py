@@ -11,8 +11,6 @@ from bowerbird.config.base import Section
 from bowerbird.config.messages import nearest
 
 REQUIRED_COLUMNS = ("utt_id", "speaker", "path")  # of a corpus of kind table
-
-
 OPTIONAL_COLUMNS = ("gender", "language", "session", "text", "split")
 
 

@@ -101,7 +101,7 @@ class PalindromicExperiment(ExperimentBase):
                 "batch_size": 8,
                 "learning_rate": 1.0e-4,
                 "lr_warmup": 10,
-                "speaker_from": 25,  # the speaker loss costs ten times a step without it: it comes last
+                "speaker_from": 25,  # with the speaker loss a step costs ten times as much: it joins last
                 "speaker_warmup": 5,
                 "speaker_weight": 0.1,
             },

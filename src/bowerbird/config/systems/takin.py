@@ -122,7 +122,7 @@ class TakinExperiment(ExperimentBase):
         "paper": {"speaker_encoder": "speechbrain/spkrec-ecapa-voxceleb"},
         "nano": {
             "vocoder": "bundled:nano-vocoder-mel",
-            "content_training": "joint",  # content encoder and flow go on together from bundled ones
+            "content_training": "joint",  # content encoder and flow start from bundled ones, together
             "ppg": {
                 "layers": 2,
                 "width": 64,
@@ -216,7 +216,7 @@ class TakinExperiment(ExperimentBase):
         return (*first, "content", "flow") if self.content_training == "codec" else (*first, "flow")
 
     def training_inputs(self, stage: str) -> Inputs:
-        """Stage ppg hears audio alone; the others read features with the auxiliary ones; the flow, what stage 1 trained."""
+        """Stage ppg reads audio alone; the others read features with the auxiliary ones; the flow, what stage 1 trained."""
         start = start_reference(self.stage_options(stage), stage)
         if stage == "ppg":
             return {"audio": Variant("audio"), **start}

@@ -2,7 +2,7 @@
 
     fit        centroids on a sample of training frames (sample, kmeans)
     assign     the code of every frame
-    usage      how often each code is used, and by whom
+    usage      how often each code is used, and by which speakers
     residual   what quantization leaves out, by linear probes
 
 The codebook is fitted on frames of the *training* speakers only, read from memory-mapped shards, so a corpus never has to

@@ -18,8 +18,6 @@ from bowerbird.audio import float_to_int16, read_tags, rms
 from bowerbird.errors import BowerbirdError
 
 PEAK = 0.99  # of full scale; a gain never lifts a sample beyond
-
-
 SILENCE_RMS = 1e-5  # -100 dB of full scale
 
 

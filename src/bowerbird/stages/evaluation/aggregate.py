@@ -76,7 +76,7 @@ def collect_series(tables: Mapping[Path, pd.DataFrame], names: Mapping[Path, str
 def _pooled_series(experiment: str, metric: Metric, pooling: Pooling, rows_of: Mapping[str, pd.DataFrame]) -> Series:
     """A series whose columns are sums over several rows of each trial."""
     rows = rows_of[pooling.first[0]]
-    fill_failed = pooling.statistic is equal_error_rate  # there a failed conversion resembles nobody
+    fill_failed = pooling.statistic is equal_error_rate  # there a failed conversion counts as unlike its target
     first, second = (
         sum(_values(rows_of[part], fill_failed) for part in parts) for parts in (pooling.first, pooling.second)
     )

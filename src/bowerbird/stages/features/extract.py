@@ -31,7 +31,6 @@ from bowerbird.stages.features import VERSION
 
 logger = logging.getLogger(__name__)
 
-
 PART_S = 300.0  # speech in one part, seconds: at most so much is extracted again after a kill
 Extractor = FeatureExtractor | SpeakerEmbeddingExtractor
 

@@ -1,4 +1,4 @@
-"""Who is paired with whom: the donor of each target utterance, the donor's session, the prompt of the target speaker.
+"""The plan of the pairs: the donor of each target utterance, the donor's session, the prompt of the target speaker.
 
 Every choice is drawn from a hash of the seed and the utterance's id, so it depends neither on the shard that a speaker is in
 nor on the order of jobs.

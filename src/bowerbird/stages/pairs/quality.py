@@ -124,7 +124,7 @@ def measure_pairs(
 
 
 def _target_columns(target: Clip, donor: Clip, variant: int) -> dict[str, Any]:
-    """Who is paired with whom; ``donor`` is any clip of the donor."""
+    """The columns that name the target utterance and its donor; ``donor`` is any clip of the donor."""
     return {
         "utt_id": target.utt_id,
         "variant": variant,

@@ -86,11 +86,11 @@ class ConverterTraining(TrainingStage[ConverterStage]):
         return BatchSpec(roles, options.segment_frames, prompt_frames=prompts)
 
     def updates(self, step: int) -> tuple[str, ...]:
-        """One update."""
+        """Every step moves the converter."""
         return ("converter",)
 
     def learning_rate(self, step: int) -> float:
-        """With a linear rise."""
+        """The learning rate at ``step``, which rises linearly over the warm-up."""
         return warmed_up_rate(self.options, step)
 
     def speaker_weight(self, step: int) -> float:

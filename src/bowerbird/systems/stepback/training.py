@@ -58,11 +58,11 @@ class SpectrogramTraining(TrainingStage[SpectrogramOptionsT]):
         self.load_start(self.exported, [key for key in self.config if key not in ("features", "dropout", "scale")])
 
     def learning_rate(self, step: int) -> float:
-        """`lr_decay` per `lr_decay_steps`."""
+        """The learning rate at ``step``, which falls by `lr_decay` per `lr_decay_steps`."""
         return self.options.learning_rate * self.options.lr_decay ** (step // self.options.lr_decay_steps)
 
     def updates(self, step: int) -> tuple[str, ...]:
-        """All optimizers."""
+        """Every step moves all optimizers."""
         return tuple(self.optimizers)
 
     def architecture(self) -> dict[str, Any]:

@@ -42,11 +42,11 @@ class PpgTraining(TrainingStage[PpgStage]):
         return BatchSpec(roles, segment_frames=1, transcripts=options.symbols, longest_s=options.longest_s)
 
     def updates(self, step: int) -> tuple[str, ...]:
-        """One update."""
+        """Every step moves the whole model."""
         return ("model",)
 
     def learning_rate(self, step: int) -> float:
-        """With a linear rise."""
+        """The learning rate at ``step``, which rises linearly over the warm-up."""
         return warmed_up_rate(self.options, step)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:

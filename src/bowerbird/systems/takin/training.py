@@ -134,11 +134,11 @@ class FlowTraining(TrainingStage[FlowStage]):
         return BatchSpec(roles, options.segment_frames, optional=AUXILIARY, prompt_frames=prompts)
 
     def updates(self, step: int) -> tuple[str, ...]:
-        """One update."""
+        """Every step moves the whole model."""
         return ("model",)
 
     def learning_rate(self, step: int) -> float:
-        """With a linear rise."""
+        """The learning rate at ``step``, which rises linearly over the warm-up."""
         return warmed_up_rate(self.options, step)
 
     def forward(self, batch: Batch) -> Prediction:
