@@ -31,19 +31,34 @@ def tree(path: Path) -> ast.Module:
 
 @functools.cache
 def imports(name: str) -> frozenset[str]:
-    """Modules of the package that a module imports, at its head, inside functions or for type checking only."""
+    """Modules of the package that a module imports: at its head, inside functions, for type checking, relatively, or by name.
+
+    A name that is put together at run time (``import_module(f"{package}.training")``) is not seen.
+    """
     found = set()
     for node in ast.walk(tree(modules()[name])):
         if isinstance(node, ast.Import):
             found |= {
                 alias.name.removeprefix("bowerbird.") for alias in node.names if alias.name.startswith("bowerbird.")
             }
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "bowerbird":
-            base = (node.module or "").removeprefix("bowerbird").removeprefix(".")
+        elif isinstance(node, ast.ImportFrom) and (base := _origin(name, node)) is not None:
             for alias in node.names:
                 below = f"{base}.{alias.name}".removeprefix(".")
                 found.add(below if below in modules() else base)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+            words = [arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+            found |= {word.removeprefix("bowerbird.") for word in words if word.startswith("bowerbird.")}
     return frozenset(found - {name})
+
+
+def _origin(name: str, node: ast.ImportFrom) -> str | None:
+    """The module of ours that ``from ... import`` names, "" for the root; None for a foreign one."""
+    parts = (node.module or "").split(".") if node.module else []
+    if not node.level:
+        return ".".join(parts[1:]) if parts[0] == "bowerbird" else None
+    above = node.level - (modules()[name].name == "__init__.py")
+    package = name.split(".")
+    return ".".join([*package[: len(package) - above], *parts])
 
 
 def foreign_imports(name: str) -> set[str]:

@@ -1,7 +1,7 @@
 """The graph of a study: which command writes each artifact, from which inputs, and on which parameters it depends.
 
-This is the only place that knows it. The rules of the workflow, `convert`, `audit`, `lineage`, `show`, `plan-cost` and the
-report ask a `Graph` and work nothing out themselves.
+This is the only place that knows it. The rules of the workflow (which add the name of the command), `convert`, `audit`,
+`lineage`, `show`, `plan-cost` and the report ask a `Graph` and work nothing out themselves.
 
     graph = Graph(config, Paths.of(config))
     graph.fit_codebook("k256").inputs["features"]      the feature shards that the codebook is fitted on

@@ -29,12 +29,14 @@ class Config(Section):
     codebook: dict[str, CodebookConfig] = Field(default_factory=dict, description="variants by name")
     pairs: dict[str, PairsConfig] = Field(default_factory=dict, description="variants by name")
     trials: TrialsConfig = Field(default_factory=TrialsConfig, description="what is converted")
-    training: TrainingConfig = Field(default_factory=TrainingConfig, description="the loop's housekeeping")
+    training: TrainingConfig = Field(default_factory=TrainingConfig, description="checkpoints and logs")
     experiments: dict[str, Experiment] = Field(
         default_factory=dict, description="systems and what differs from their defaults"
     )
     conversion: ConversionConfig = Field(default_factory=ConversionConfig, description="how waveforms are written")
-    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="who judges")
+    evaluation: EvaluationConfig = Field(
+        default_factory=EvaluationConfig, description="recognizers, verifiers and scorers"
+    )
     report: ReportConfig = Field(default_factory=ReportConfig, description="the page")
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description="how things run here")
 

@@ -17,7 +17,7 @@ class CodebookConfig(Section):
     sample_frames: int = Field(200_000, ge=100, description="frames drawn from the training split to fit on")
     init: Literal["kmeans++", "random"] = Field("kmeans++", description="how centroids start")
     restarts: int = Field(1, ge=1, description="fits; the one of lowest inertia is kept")
-    iterations: int = Field(25, ge=1, description="Lloyd iterations a fit")
+    iterations: int = Field(25, ge=1, description="Lloyd iterations per fit")
     assignment: Literal["cosine", "euclidean"] = Field(
         "cosine", description="look-up of a frame's code (QR-VC: cosine; the un-normalized centroid is returned)"
     )

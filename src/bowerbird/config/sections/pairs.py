@@ -13,7 +13,7 @@ class PairsConfig(Section):
     """Synthetic training pairs: each frame of a target utterance with its k nearest frames of a donor speaker."""
 
     features: str = Field("nano", description="name in `features`")
-    k: int = Field(4, ge=1, le=64, description="neighbors a frame")
+    k: int = Field(4, ge=1, le=64, description="neighbors per frame")
     method: Literal["nearest", "random", "shuffled"] = Field(
         "nearest",
         description="nearest: cosine kNN; random: any frames of the donor; shuffled: the kNN result out of order",

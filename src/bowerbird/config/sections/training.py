@@ -1,4 +1,4 @@
-"""Section `training`: the loop's housekeeping."""
+"""Section `training`: checkpoints and logs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bowerbird.config.base import Section
 
 
 class TrainingConfig(Section):
-    """The training loop's housekeeping; none of it changes the weights."""
+    """Checkpoints and logs of trainings; none of it changes the weights."""
 
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
     keep_checkpoints: int = Field(2, ge=1, description="checkpoints kept")

@@ -11,7 +11,7 @@ from bowerbird.config.base import Section
 
 
 class TrialsConfig(Section):
-    """Which source is converted to which target, and what the system may hear of the target."""
+    """Which source is converted to which target, and what a system may use of the target's speech."""
 
     split: Literal["train", "valid", "test", "seen"] = Field(
         "test",
@@ -20,7 +20,7 @@ class TrialsConfig(Section):
     sources_per_speaker: int = Field(4, ge=1, description="source utterances of each speaker")
     targets_per_source: int = Field(2, ge=1, description="target speakers of each source utterance")
     reference_s: float = Field(
-        10.0, gt=0, description="speech of the target the system may hear, seconds (whole utterances)"
+        10.0, gt=0, description="speech of the target that a system may use, seconds (whole utterances)"
     )
     conditions: list[float] = Field(
         default_factory=list,
@@ -29,8 +29,8 @@ class TrialsConfig(Section):
     )
     pools: Literal["utterance", "session"] = Field(
         "utterance",
-        description="session: what the system hears of the target and what the judge compares with are of different "
-        "sessions (chapters)",
+        description="session: the references that a system uses and the held-out utterance that it is compared with are of "
+        "different sessions (chapters)",
     )
     cross_gender: Literal["any", "same", "cross"] = Field(
         "any", description="gender of the target relative to the source"

@@ -39,6 +39,8 @@ MIN_SOURCE_S, MIN_VOICE_S = 0.1, 1.0
 MIN_RMS = 1e-4  # -80 dB of full scale: quieter is silence
 logger = logging.getLogger(__name__)
 
+BUNDLED = {"knnvc": KnnvcExperiment(vocoder="bundled:nano-vocoder")}  # systems whose models come with the package
+
 
 def convert(
     source: Path,
@@ -140,11 +142,12 @@ class ConversionPlan:
 def plan_system(system: str, run: Path | None, name: str) -> ConversionPlan:
     """The system to convert with: the bundled models, or those of an experiment of a run."""
     if run is None:
-        if system != "knnvc" or name:
+        if name or system != BUNDLED.system:
             given = f"--experiment {name}" if name else f"--system {system}"
-            raise BowerbirdError(f"{given}: needs --run FOLDER, a run that trained it (only knnvc comes bundled)")
-        experiment = KnnvcExperiment(vocoder="bundled:nano-vocoder")
-        return ConversionPlan(experiment, {"vocoder": Path(bundled(experiment.vocoder))}, FeaturesConfig())
+            raise BowerbirdError(
+                f"{given}: needs --run FOLDER, a run that trained it (only {BUNDLED.system} comes bundled)"
+            )
+        return ConversionPlan(BUNDLED, {"vocoder": Path(bundled(BUNDLED.vocoder))}, FeaturesConfig())
     graph = Graph.of_run(run)
     key = choose_experiment(graph.config, run, system, name)
     chosen = graph.config.experiments[key]

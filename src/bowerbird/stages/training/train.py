@@ -64,8 +64,8 @@ def train_stage(
 ) -> int:
     """Train one stage of an experiment; ``output`` is its model.safetensors, the rest is written beside it.
 
-    ``models`` are "role=folder". Returns 0, or 75 when SIGTERM or SIGUSR1 stopped it: then a checkpoint was saved and
-    the same command goes on from there.
+    ``models`` are "role=folder". Returns 0, or 75 when SIGTERM or SIGUSR1 stopped it during its steps: then a checkpoint was
+    saved, and the same command goes on from there.
     """
     torch.set_num_threads(runtime.threads)
     shards = {"features": features, "audio": audio, "pairs": pairs, "mels": mels, "phones": phones}

@@ -22,7 +22,10 @@ logger = logging.getLogger(__name__)
 
 
 class ResynthesisTraining(VocoderTraining[ResynthesisStage]):
-    """Disentangler and generator end to end, on crops long enough for the residual's mean to be the speaker."""
+    """Disentangler and generator end to end, on crops long enough for the residual's mean to be the speaker.
+
+    The losses are those of the vocoder, ``VocoderTraining.losses``, with the weights ``qrvc`` of ``loss_weights``.
+    """
 
     name = "resynthesis"
 
