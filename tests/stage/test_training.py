@@ -502,7 +502,7 @@ def test_chunks_sound_as_the_whole(straight: Path, tmp_path: Path) -> None:
         ({"stage": "converter"}, r"--stage: 'converter': no training stage of vocoder; it has: vocoder"),
         ({"audio": []}, r"--audio: missing"),
         ({"features": []}, r"--features: missing"),
-        ({"models": ["vocoder"]}, r"--models: vocoder: not role=FOLDER"),
+        ({"models": ["vocoder"]}, r"--models: vocoder: must be ROLE=FOLDER"),
         ({"models": ["vocoder=."]}, r"--models: vocoder: \.: holds no model.safetensors and no config.json"),
         ({"mels": [Path("shard-0000.npy")]}, r"--mels: this stage does not read it"),
     ],

@@ -22,6 +22,8 @@ def model_files(folder: Path) -> list[Path]:
 
 def check_model_folder(folder: Path, where: str) -> None:
     """Raises an error that begins with ``where`` unless ``folder`` holds a trained model, or a BigVGAN as NVIDIA gives it."""
+    if not folder.is_dir():
+        raise BowerbirdError(f"{where}: {folder}: no such folder; train the stage first")
     absent = [name for name in MODEL_FILES if not (folder / name).is_file()]
     if absent and not all((folder / name).is_file() for name in FOREIGN_FILES):
         raise BowerbirdError(

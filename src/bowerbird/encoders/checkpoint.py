@@ -173,7 +173,7 @@ def parse_model_folders(words: Sequence[str]) -> dict[str, Path]:
         role, equals, text = word.partition("=")
         if not (role and equals and text):
             raise BowerbirdError(
-                f"--models: {word}: not role=FOLDER, for instance vocoder=results/demo/training/vocoder/vocoder"
+                f"--models: {word}: must be ROLE=FOLDER, for instance vocoder=results/demo/training/vocoder/vocoder"
             )
         folders[role] = model_folder(text, f"--models: {role}")
         check_model_folder(folders[role], f"--models: {role}")

@@ -142,16 +142,16 @@ class ConversionPlan:
 def plan_system(system: str, run: Path | None, name: str) -> ConversionPlan:
     """The system to convert with: the bundled models, or those of an experiment of a run."""
     if run is None:
-        if name or system != BUNDLED.system:
+        chosen = None if name else BUNDLED.get(system)
+        if chosen is None:
             given = f"--experiment {name}" if name else f"--system {system}"
-            raise BowerbirdError(
-                f"{given}: needs --run FOLDER, a run that trained it (only {BUNDLED.system} comes bundled)"
-            )
-        return ConversionPlan(BUNDLED, {"vocoder": Path(bundled(BUNDLED.vocoder))}, FeaturesConfig())
+            known = ", ".join(BUNDLED)
+            raise BowerbirdError(f"{given}: needs --run FOLDER, a run that trained it (only {known} comes bundled)")
+        return ConversionPlan(chosen, {"vocoder": Path(bundled(chosen.vocoder))}, FeaturesConfig())
     graph = Graph.of_run(run)
     key = choose_experiment(graph.config, run, system, name)
-    chosen = graph.config.experiments[key]
-    sources = chosen.conversion_inputs()
+    experiment = graph.config.experiments[key]
+    sources = experiment.conversion_inputs()
     if not sources:
         raise BowerbirdError(f"--experiment: {key}: an anchor converts nothing; choose a system")
     models = {}
@@ -161,7 +161,7 @@ def plan_system(system: str, run: Path | None, name: str) -> ConversionPlan:
             raise BowerbirdError(f"--experiment: {key}: its {role} is not trained yet: {models[role]} is missing")
     variants = {role: source.name for role, source in sources.items() if isinstance(source, Variant)}
     options = {role: graph.models.located(graph.config.features[variant]) for role, variant in variants.items()}
-    return ConversionPlan(chosen, models, options.get("features"), options.get("phones"))
+    return ConversionPlan(experiment, models, options.get("features"), options.get("phones"))
 
 
 def choose_experiment(config: Config, run: Path, system: str, name: str) -> str:
