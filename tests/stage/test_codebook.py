@@ -19,7 +19,7 @@ from bowerbird.errors import BowerbirdError
 from bowerbird.stages.codebook.assign import assign_units
 from bowerbird.stages.codebook.fit import fit_codebook
 from bowerbird.stages.codebook.kmeans import fit_kmeans
-from bowerbird.stages.codebook.usage import summarize_units, usage_facts
+from bowerbird.stages.codebook.usage import summarize_units, usage_stats
 
 OPTIONS = CodebookConfig(num_codes=8, sample_frames=600, iterations=10)
 
@@ -47,16 +47,16 @@ def test_sample_is_of_training_speakers_and_recorded(corpus):
     assert (sample["frame"] < sample["utt_id"].map({u: len(f) for u, f in corpus.frames.items()})).all()
     book = Codebook.load(output)
     assert book.centroids.shape == (8, 16) and book.centroids.dtype == np.float32
-    assert book.sizes.sum() == 600 and book.facts["dead_codes"] == 0
+    assert book.sizes.sum() == 600 and book.stats["dead_codes"] == 0
 
 
-def test_facts_describe_the_fit(corpus):
+def test_stats_describe_the_fit(corpus):
     book = Codebook.load(fit(corpus))
-    history = book.facts["inertia_per_iteration"]
+    history = book.stats["inertia_per_iteration"]
     assert 1 < len(history) <= 10 and all(a >= b * (1 - 1e-6) for a, b in itertools.pairwise(history))
-    assert book.facts["inertia"] <= history[-1] * (1 + 1e-5)
-    assert 1 < book.facts["perplexity"] <= 8
-    assert book.inertia_per_cluster.sum() == pytest.approx(book.facts["inertia"], rel=1e-5)
+    assert book.stats["inertia"] <= history[-1] * (1 + 1e-5)
+    assert 1 < book.stats["perplexity"] <= 8
+    assert book.inertia_per_cluster.sum() == pytest.approx(book.stats["inertia"], rel=1e-5)
 
 
 @pytest.mark.parametrize("init", ["kmeans++", "random"])
@@ -75,9 +75,9 @@ def test_fit_does_not_depend_on_the_number_of_shards(corpus, tmp_path):
 
 
 def test_best_restart_is_kept(corpus):
-    facts = Codebook.load(fit(corpus, "restarts", OPTIONS.model_copy(update={"restarts": 4, "init": "random"}))).facts
-    assert len(facts["restart_inertias"]) == 4
-    assert facts["inertia"] == min(facts["restart_inertias"]) < max(facts["restart_inertias"])
+    stats = Codebook.load(fit(corpus, "restarts", OPTIONS.model_copy(update={"restarts": 4, "init": "random"}))).stats
+    assert len(stats["restart_inertias"]) == 4
+    assert stats["inertia"] == min(stats["restart_inertias"]) < max(stats["restart_inertias"])
 
 
 def test_no_training_split_is_an_error(corpus, tmp_path):
@@ -161,16 +161,16 @@ def test_summary_counts_codes_and_speakers(corpus):
         assign_units(codebook, features, output, "cosine", CPU)
     output = codebook.with_name("summary.parquet")
     summarize_units(corpus.manifest, codebook, units, output)
-    table, facts = read_table(output), read_identity(output)["facts"]
+    table, stats = read_table(output), read_identity(output)["facts"]
     total = sum(map(len, corpus.frames.values()))
-    assert len(table) == 8 and table["frames"].sum() == total == facts["frames"]
-    assert facts["speakers"] == 6 and (table["speakers"] <= 6).all()
-    assert 0 <= facts["speaker_nmi"] < 0.2  # the made-up phones are shared by all speakers
+    assert len(table) == 8 and table["frames"].sum() == total == stats["frames"]
+    assert stats["speakers"] == 6 and (table["speakers"] <= 6).all()
+    assert 0 <= stats["speaker_nmi"] < 0.2  # the made-up phones are shared by all speakers
 
 
 def test_speaker_leakage_is_measured_between_none_and_all():
-    assert usage_facts(np.full((3, 4), 5))["speaker_nmi"] == pytest.approx(0)
-    assert usage_facts(np.diag([7, 7, 7]))["speaker_nmi"] == pytest.approx(1)
+    assert usage_stats(np.full((3, 4), 5))["speaker_nmi"] == pytest.approx(0)
+    assert usage_stats(np.diag([7, 7, 7]))["speaker_nmi"] == pytest.approx(1)
 
 
 def test_damaged_codebook_is_named(tmp_path):
@@ -182,6 +182,6 @@ def test_damaged_codebook_is_named(tmp_path):
         Codebook.load(tmp_path / "none.safetensors")
 
 
-def test_codebook_facts_are_read_back(corpus):
+def test_codebook_stats_are_read_back(corpus):
     book = Codebook.load(fit(corpus))
-    assert replace(book, facts={}).facts == {} and book.facts["sample_frames"] == 600
+    assert replace(book, stats={}).stats == {} and book.stats["sample_frames"] == 600

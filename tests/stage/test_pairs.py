@@ -158,8 +158,8 @@ def test_several_donors_are_distinct_variants(corpus, tmp_path):
     train = pairs.index[pairs.index["utt_id"].str[:4] == "spk0"]
     assert train.groupby("utt_id")["donor_speaker"].nunique().eq(3).all()
     assert sorted(set(train["variant"])) == [0, 1, 2]
-    facts = read_identity((tmp_path / "shard-0001.npy").with_suffix(".parquet"))["facts"]
-    assert facts["short_of_donors"] == 0 and facts["pairs"] == 3 * facts["targets"]
+    stats = read_identity((tmp_path / "shard-0001.npy").with_suffix(".parquet"))["facts"]
+    assert stats["short_of_donors"] == 0 and stats["pairs"] == 3 * stats["targets"]
 
 
 @pytest.mark.parametrize(
@@ -284,18 +284,18 @@ def test_quality_against_the_random_control(corpus, tmp_path, capsys):
     units = [tmp_path / "units" / path.name for path in corpus.features]
     for features, output in zip(corpus.features, units, strict=True):
         assign_units(codebook, features, output, "cosine", CPU)
-    facts = {}
+    stats = {}
     for method in ("nearest", "random"):
         paths = search(corpus, tmp_path / method, OPTIONS.model_copy(update={"method": method}))
         output = tmp_path / method / "quality.parquet"
         summarize_pairs(corpus.manifest, paths, corpus.features, output, units)
-        facts[method] = read_identity(output)["facts"]
+        stats[method] = read_identity(output)["facts"]
         table = read_table(output)
         assert len(table) == len(PairShards(paths)) and table["coverage"].between(0, 1).all()
-    assert facts["nearest"]["unit_agreement"] > 0.7
-    assert facts["nearest"]["unit_agreement_random"] == facts["random"]["unit_agreement_random"]
-    assert facts["random"]["unit_agreement"] == pytest.approx(facts["random"]["unit_agreement_random"], abs=0.03)
-    assert facts["nearest"]["donor_hubness"] > facts["random"]["donor_hubness"]
+    assert stats["nearest"]["unit_agreement"] > 0.7
+    assert stats["nearest"]["unit_agreement_random"] == stats["random"]["unit_agreement_random"]
+    assert stats["random"]["unit_agreement"] == pytest.approx(stats["random"]["unit_agreement_random"], abs=0.03)
+    assert stats["nearest"]["donor_hubness"] > stats["random"]["donor_hubness"]
     text = quality_table(tmp_path / "nearest" / "quality.parquet")
     assert "F -> M" in text and text.splitlines()[-1].startswith("all")
 

@@ -115,8 +115,8 @@ def test_seen_speakers_keep_utterances_that_training_never_hears() -> None:
 def test_the_list_says_its_hash_and_its_leaks(tmp_path: Path) -> None:
     write_table(tmp_path / "manifest.parquet", manifest(), IDENTITY, MANIFEST)
     list_trials(tmp_path / "manifest.parquet", tmp_path / "trials.parquet", OPTIONS)
-    facts = read_identity(tmp_path / "trials.parquet")
-    assert len(facts["trials_hash"]) >= 12 and facts["leaks"]["source and target are one speaker"] == 0
+    stats = read_identity(tmp_path / "trials.parquet")
+    assert len(stats["trials_hash"]) >= 12 and stats["leaks"]["source and target are one speaker"] == 0
 
 
 # ------------------------------------------------------------------------------------------------------ published lists

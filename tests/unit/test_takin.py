@@ -260,7 +260,7 @@ def test_training_learns_one_item_by_heart() -> None:
     ids=["no speaker embedding", "no PPG", "no SSL", "no context", "no memory"],
 )
 def test_ablations_train(auxiliary: dict[str, Any], options: dict[str, Any]) -> None:
-    given = {role: facts for role, facts in auxiliary.items() if facts}
+    given = {role: stats for role, stats in auxiliary.items() if stats}
     training = stage(given, condition_dropout=0.0, **options)
     loss = training.losses("model", batch(), training.forward(batch()), 1)["total"]
     loss.backward()

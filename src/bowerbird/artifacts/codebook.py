@@ -18,12 +18,12 @@ from bowerbird.errors import BowerbirdError
 
 @dataclass(frozen=True)
 class Codebook:
-    """Centroids ``(K, dim)`` float32, their sizes and inertia on the sample, and the facts of the fit."""
+    """Centroids ``(K, dim)`` float32, their sizes and inertia on the sample, and the statistics of the fit."""
 
     centroids: np.ndarray
     sizes: np.ndarray
     inertia_per_cluster: np.ndarray
-    facts: dict[str, Any] = field(default_factory=dict)
+    stats: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: str | Path) -> Codebook:
@@ -36,11 +36,11 @@ class Codebook:
                 record = json.loads((file.metadata() or {}).get(IDENTITY_KEY.decode(), "{}"))
         except (SafetensorError, OSError) as error:
             raise BowerbirdError(f"{path}: not a codebook ({error}); delete it and run fit-codebook again") from error
-        return cls(**tensors, facts=record.get("facts", {}))
+        return cls(**tensors, stats=record.get("facts", {}))
 
     def save(self, path: str | Path, identity: Identity) -> None:
         """Write atomically; the same codebook gives the same bytes."""
         tensors = {"centroids": self.centroids, "sizes": self.sizes, "inertia_per_cluster": self.inertia_per_cluster}
-        metadata = {IDENTITY_KEY.decode(): canonical_json({**identity.as_dict(), "facts": self.facts})}
+        metadata = {IDENTITY_KEY.decode(): canonical_json({**identity.as_dict(), "facts": self.stats})}
         with atomic_path(path, seal=True) as temporary:
             save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, temporary, metadata)

@@ -73,7 +73,7 @@ class ShardWriter:
         self._write_header(self.total)
         self._handle.flush()
         self._handle.close()
-        facts = {"array_sha256": file_sha256(self._temporary), "total": self.total, **(extra or {})}
+        stats = {"array_sha256": file_sha256(self._temporary), "total": self.total, **(extra or {})}
         index = self.path.with_suffix(".parquet")
         index.unlink(missing_ok=True)
         self._atomic.__exit__(None, None, None)
@@ -81,7 +81,7 @@ class ShardWriter:
         columns = ["utt_id", "start", self.length]
         frame = pd.DataFrame(self.rows) if self.rows else pd.DataFrame({name: [] for name in columns})
         types = {"utt_id": "str", "start": "int64", self.length: "int64"}
-        write_table(index, frame.astype({k: v for k, v in types.items() if k in frame}), identity, extra=facts)
+        write_table(index, frame.astype({k: v for k, v in types.items() if k in frame}), identity, extra=stats)
 
     def abort(self) -> None:
         """Remove the temporary file; nothing was written."""

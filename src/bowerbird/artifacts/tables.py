@@ -70,7 +70,7 @@ def write_table(
     schema: pa.Schema | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a Parquet table atomically with its identity (and ``extra`` deterministic facts) in its metadata."""
+    """Write a Parquet table atomically with its identity (and ``extra`` deterministic values) in its metadata."""
     if isinstance(table, pd.DataFrame):
         columns = schema.names if schema is not None else None
         table = pa.Table.from_pandas(table if columns is None else table[columns], schema=schema, preserve_index=False)
@@ -96,7 +96,7 @@ def read_table(path: str | os.PathLike[str], columns: Sequence[str] | None = Non
 
 
 def read_identity(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The identity record (and extra facts) embedded in a Parquet table; {} if it has none."""
+    """The identity record (and extra values) embedded in a Parquet table; {} if it has none."""
     metadata = pq.read_schema(path).metadata or {}
     return json.loads(metadata[IDENTITY_KEY]) if IDENTITY_KEY in metadata else {}
 

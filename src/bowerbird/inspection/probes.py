@@ -40,8 +40,8 @@ def audit_residual(root: Path = Path("results/demo")) -> int:
         columns += [TableColumn(target, ".1f", "right", "-"), TableColumn("(chance level)", "", "right", "-")]
     lines: list[tuple[object, ...]] = []
     for path in tables:
-        facts = read_identity(path)["facts"]
-        lines.append((path.parent.name, facts["codes"], facts["residual_energy"] ** 0.5, *[""] * 2 * len(TARGETS)))
+        stats = read_identity(path)["facts"]
+        lines.append((path.parent.name, stats["codes"], stats["residual_energy"] ** 0.5, *[""] * 2 * len(TARGETS)))
         for name, rows in read_table(path).groupby("representation", sort=False):
             cells: list[object] = []
             for target in TARGETS:

@@ -28,7 +28,7 @@ def fit_codebook(
     """Fit K centroids on frames drawn from the training split.
 
     Writes ``output`` (centroids.safetensors: centroids ``(K, D)`` float32, sizes ``(K,)`` int64, inertia_per_cluster
-    ``(K,)`` float32, identity and facts in the metadata) and ``sample.parquet`` beside it: the frames it was fitted on.
+    ``(K,)`` float32, identity and stats in the metadata) and ``sample.parquet`` beside it: the frames it was fitted on.
     """
     device = pick_device(runtime.device)
     torch.set_num_threads(runtime.threads)
@@ -43,17 +43,17 @@ def fit_codebook(
     sample = draw_sample(read_table(manifest, ["utt_id", "split"]), shards, options.sample_frames, options.seed)
     frames = gather_frames(shards, sample)
     fit = fit_kmeans(frames, options, device)
-    facts = fit.facts()
-    record.extra["facts"] = facts
+    stats = fit.stats()
+    record.extra["facts"] = stats
     write_table(sample_path, sample, identity)
     record.write(sample_path, identity)
     record.write(output, identity)
-    Codebook(fit.centroids, fit.sizes, fit.inertia_per_cluster, facts).save(output, identity)
+    Codebook(fit.centroids, fit.sizes, fit.inertia_per_cluster, stats).save(output, identity)
     cache.keep(identity, [sample_path, output])
     logger.info(
         "%d codes on %d frames: inertia %.4g per frame, perplexity %.1f",
         options.num_codes,
         len(frames),
-        facts["inertia"] / len(frames),
-        facts["perplexity"],
+        stats["inertia"] / len(frames),
+        stats["perplexity"],
     )

@@ -41,7 +41,7 @@ class KMeansFit:
         """Inertia of the whole fit."""
         return float(self.inertia_per_cluster.sum(dtype=np.float64))
 
-    def facts(self) -> dict[str, Any]:
+    def stats(self) -> dict[str, Any]:
         """The statistics of the fit that its artifact records."""
         return {
             "sample_frames": int(self.sizes.sum()),

@@ -92,12 +92,12 @@ def probe_residual(
     table = probe_parts(parts)
     points = pd.concat([principal_points(name, parts[name], chosen) for name in ("s", "R", "Q")], ignore_index=True)
     share = float(parts["R"].values.square().sum() / parts["S"].values.square().sum())
-    facts = {"codes": len(centroids), "residual_energy": round(share, 5), "utterances": len(chosen)}
-    record.extra["facts"] = facts
+    stats = {"codes": len(centroids), "residual_energy": round(share, 5), "utterances": len(chosen)}
+    record.extra["facts"] = stats
     record.write(output.with_name("pca.parquet"), identity)
     write_table(output.with_name("pca.parquet"), points, identity)
     record.write(output, identity)
-    write_table(output, table, identity, extra={"facts": facts})
+    write_table(output, table, identity, extra={"facts": stats})
     logger.info("%d codes: the residual holds %.1f %% of the features' energy", len(centroids), 100 * share)
 
 

@@ -22,7 +22,7 @@ def summarize_units(manifest: Path, codebook: Path, units: list[Path], output: P
     """Summarize how the codes are used, and by which speakers.
 
     Writes one row per code: frames, share, run_frames (mean length of a run of the code), speakers that use it,
-    speaker_entropy (bits) and top_speaker_share. The facts embedded in the table describe the codebook as a whole.
+    speaker_entropy (bits) and top_speaker_share. The statistics embedded in the table describe the codebook as a whole.
     """
     num_codes, shards = len(Codebook.load(codebook).centroids), Shards(units)
     inputs = input_digests({"manifest": [manifest], "codebook": [codebook], "units": units})
@@ -33,10 +33,10 @@ def summarize_units(manifest: Path, codebook: Path, units: list[Path], output: P
     if strange is not None:
         raise BowerbirdError(f"{manifest}: no utterance {strange!r}, which the units have; make the units again")
     counts, runs = count_codes(shards, speaker_of, num_codes)
-    facts = usage_facts(counts)
-    record.extra["facts"] = facts
+    stats = usage_stats(counts)
+    record.extra["facts"] = stats
     record.write(output, identity)
-    write_table(output, usage_table(counts, runs), identity, extra={"facts": facts})
+    write_table(output, usage_table(counts, runs), identity, extra={"facts": stats})
 
 
 def count_codes(units: Shards, speaker_of: pd.Series, num_codes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -83,7 +83,7 @@ def usage_table(counts: np.ndarray, runs: np.ndarray) -> pd.DataFrame:
     )
 
 
-def usage_facts(counts: np.ndarray) -> dict[str, float | int]:
+def usage_stats(counts: np.ndarray) -> dict[str, float | int]:
     """Statistics of the codebook as a whole, from ``counts (S, K)``.
 
     ``speaker_nmi`` is the mutual information of code and speaker over the smaller of their entropies: 0 where they are

@@ -55,11 +55,11 @@ def rms_and_peak(wave: np.ndarray) -> tuple[float, float]:
 
 
 def write_conversion(path: Path, loud: Loudness, system: str, recipe: str) -> dict[str, Any]:
-    """Write the samples, marked as synthetic; returns the facts the table records."""
-    facts = {"num_samples": len(loud.samples), "gain_db": round(loud.gain_db, 4), "limited": bool(loud.limited)}
-    mark = {"synthetic": True, "system": system, "recipe": recipe, "pcm_sha256": _pcm_sha256(loud.samples), **facts}
+    """Write the samples, marked as synthetic; returns the values that the table records."""
+    stats = {"num_samples": len(loud.samples), "gain_db": round(loud.gain_db, 4), "limited": bool(loud.limited)}
+    mark = {"synthetic": True, "system": system, "recipe": recipe, "pcm_sha256": _pcm_sha256(loud.samples), **stats}
     write_audio(path, loud.samples, synthetic_tags(system, mark))
-    return {**facts, "sha256": file_sha256(path)}
+    return {**stats, "sha256": file_sha256(path)}
 
 
 def synthetic_tags(system: str, mark: Mapping[str, Any]) -> dict[str, str]:
@@ -79,8 +79,8 @@ def read_kept(path: Path, recipe: str) -> dict[str, Any] | None:
         mark = json.loads(read_tags(path).get("comment", ""))
         if mark["recipe"] != recipe or mark["pcm_sha256"] != _pcm_sha256(_read_pcm(path)):
             return None
-        facts = {key: mark[key] for key in ("num_samples", "gain_db", "limited")}
-        return {**facts, "sha256": file_sha256(path)}
+        stats = {key: mark[key] for key in ("num_samples", "gain_db", "limited")}
+        return {**stats, "sha256": file_sha256(path)}
     except (ValueError, KeyError, TypeError, RuntimeError, BowerbirdError):
         return None
 

@@ -54,10 +54,10 @@ def list_corpus(manifest: Path, rejected: Path, options: CorpusConfig, runtime: 
         if count:
             logger.warning("leak: %d %s in more than one split", count, name)
     hours = (frame.groupby("split")["duration_s"].sum() / 3600).round(3)
-    facts = {"leaks": leaks, "hours": hours.to_dict(), "rejected": len(refusals)}
+    stats = {"leaks": leaks, "hours": hours.to_dict(), "rejected": len(refusals)}
     record.extra["root"] = str(root)
     record.write(manifest, identity)
-    write_table(manifest, frame, identity, MANIFEST, extra=facts)
+    write_table(manifest, frame, identity, MANIFEST, extra=stats)
     for split, part in frame.groupby("split"):
         logger.info("%s: %d speakers, %d utterances, %.2f h", split, part["speaker"].nunique(), len(part), hours[split])
 

@@ -53,14 +53,14 @@ def list_trials(manifest: Path, output: Path, options: TrialsConfig) -> None:
             logger.log(level, "leak report: %d of %d trials: %s", count, len(trials), name)
     identity = Identity("corpus", VERSION, options.model_dump(exclude={"file"}), inputs)
     record.write(output, identity)
-    facts = {"trials_hash": trials_hash(trials), "trials": len(trials), "leaks": leaks}
-    write_table(output, trials, identity, TRIALS, extra=facts)
+    stats = {"trials_hash": trials_hash(trials), "trials": len(trials), "leaks": leaks}
+    write_table(output, trials, identity, TRIALS, extra=stats)
     logger.info(
         "%d trials from %d sources to %d speakers, list %s",
         len(trials),
         trials["source_utt"].nunique(),
         trials["target_speaker"].nunique(),
-        facts["trials_hash"],
+        stats["trials_hash"],
     )
 
 

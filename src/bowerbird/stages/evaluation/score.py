@@ -64,13 +64,13 @@ def score_trials(
     scorer = load_scorer(family, options, data)
     rows = score_rows(scorer, data, f"evaluation {output.parent.name}, {family}")
     record.write(output, identity)
-    facts = {
+    stats = {
         "trials": len(data.trials),
         "failed": sum(trial["status"] == "failed" for trial in data.trials),
         "trials_hash": read_identity(trials).get("trials_hash", ""),
-        **scorer.facts,
+        **scorer.stats,
     }
-    write_table(output, pd.DataFrame(rows, columns=SCORES.names), identity, SCORES, extra=facts)
+    write_table(output, pd.DataFrame(rows, columns=SCORES.names), identity, SCORES, extra=stats)
 
 
 def load_scorer(family: str, options: EvaluationConfig, data: TrialData) -> Scorer:

@@ -27,7 +27,7 @@ class SpeakerScorer(Scorer):
             self.verifiers.append(VerifierScorer(options.second_verifier, SECOND, data))
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def stats(self) -> dict[str, Any]:
         """Both verifiers by name, or that there is one only."""
         names = [verifier.identity.model for verifier in self.verifiers]
         return {"verifiers": {"first": names[0], "second": names[1] if len(names) > 1 else NO_SECOND}}

@@ -47,8 +47,8 @@ def summarize_scores(scores: list[Path], output: Path, options: EvaluationConfig
     cells = pd.DataFrame(cell_rows(series, resampling), columns=CELLS.names)
     write_table(output.with_name("cells.parquet"), cells, identity, CELLS)
     rows = [summary_row(item, resampling) for item in series]
-    facts = {"verifiers": verifiers_of(series)}
-    write_table(output, pd.DataFrame(rows, columns=SUMMARY.names), identity, SUMMARY, extra=facts)
+    stats = {"verifiers": verifiers_of(series)}
+    write_table(output, pd.DataFrame(rows, columns=SUMMARY.names), identity, SUMMARY, extra=stats)
 
 
 def summary_row(series: Series, resampling: Resampling) -> dict[str, Any]:

@@ -84,7 +84,7 @@ class Scorer(ABC):
         """Loads the models that ``options`` name."""
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def stats(self) -> dict[str, Any]:
         """What the table records of the scorer besides its rows."""
         return {}
 

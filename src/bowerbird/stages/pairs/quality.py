@@ -63,10 +63,10 @@ def summarize_pairs(
     if phonetic:
         codes["phone"] = phone_codes(phonetic, speech, audio or [])
     table, pools = measure_pairs(stored, speech, options, codes)
-    facts = quality_facts(table, pools)
-    record.extra["facts"] = facts
+    stats = quality_stats(table, pools)
+    record.extra["facts"] = stats
     record.write(output, identity)
-    write_table(output, table, identity, extra={"facts": facts, "method": options.method, "k": options.k})
+    write_table(output, table, identity, extra={"facts": stats, "method": options.method, "k": options.k})
 
 
 def stored_options(path: Path) -> PairsConfig:
@@ -169,17 +169,17 @@ def _agreements(
     return columns
 
 
-def quality_facts(table: pd.DataFrame, pools: list[PoolUse]) -> dict[str, Any]:
+def quality_stats(table: pd.DataFrame, pools: list[PoolUse]) -> dict[str, Any]:
     """Means over the table weighted by frames, and means over donor pools (all queries of a pool together)."""
-    facts: dict[str, Any] = {"pairs": len(table), "frames": int(table["frames"].sum()) if len(table) else 0}
+    stats: dict[str, Any] = {"pairs": len(table), "frames": int(table["frames"].sum()) if len(table) else 0}
     if not len(table):
-        return facts
-    facts["hours"] = round(facts["frames"] / FRAMES_PER_SECOND / 3600, 4)
+        return stats
+    stats["hours"] = round(stats["frames"] / FRAMES_PER_SECOND / 3600, 4)
     names = ["cosine_mean", *AGREEMENTS["unit"], *AGREEMENTS["phone"]]
     known = [name for name in names if table[name].notna().all()]
-    facts |= {name: float(np.average(table[name], weights=table["frames"])) for name in known}
+    stats |= {name: float(np.average(table[name], weights=table["frames"])) for name in known}
     uses = [pool.columns() for pool in pools]
-    return facts | {f"donor_{name}": float(np.mean([use[name] for use in uses])) for name in uses[0]}
+    return stats | {f"donor_{name}": float(np.mean([use[name] for use in uses])) for name in uses[0]}
 
 
 def quality_table(path: Path) -> str:

@@ -64,8 +64,8 @@ def search_pairs(
     speech = PairableSpeech(manifest, features)
     plan = plan_pairs(speech, shard, options)
     found = find_neighbors(speech, plan.pairs, options, device)
-    facts = {"pairs": len(plan.pairs), **plan.counts}
-    record.extra["facts"] = facts
+    stats = {"pairs": len(plan.pairs), **plan.counts}
+    record.extra["facts"] = stats
     with ShardWriter(output, "int32", (options.k,)) as writer:
         _add_pairs(writer, speech, plan, found)
         output.with_suffix(".parquet").unlink(missing_ok=True)  # the index comes last and stands for all
@@ -73,7 +73,7 @@ def search_pairs(
             with open(temporary, "wb") as handle:
                 np.save(handle, found.distances, allow_pickle=False)
             digest = file_sha256(temporary)
-        writer.close(identity, record, extra={"distances_sha256": digest, "facts": facts})
+        writer.close(identity, record, extra={"distances_sha256": digest, "facts": stats})
     cache.keep(identity, outputs)
 
 

@@ -22,7 +22,7 @@ ERROR_RATES = ("wer", "cer")  # the first that was scored is drawn against simil
 OVER_SIZES = ("wer", "cer", "secs", "f0_pcc")  # drawn over the size of the codebook
 MOST_SPEAKERS = 12  # that a legend names
 RESIDUAL_PARTS = {"S": "S", "Q": "Q", "R": "R", "s": "mean\nof R", "V": "R \u2212\nmean", "v": "channels"}
-AGREEMENTS = (  # facts of pairs, their labels and colors
+AGREEMENTS = (  # stats of pairs, their labels and colors
     ("unit_agreement_nearest", "nearest frame", GOLD),
     ("unit_agreement", "all k frames", BLUE),
     ("unit_agreement_random", "random frames", SOFT),
@@ -291,7 +291,7 @@ def _pairs(variants: Sequence[DescribedTable], maker: PictureMaker) -> list[Pict
 
         return draw
 
-    known = [variant for variant in variants if "unit_agreement" in variant.facts]
+    known = [variant for variant in variants if "unit_agreement" in variant.stats]
     cosine = histograms("cosine_mean", 1, "cosine of query and retrieved frames, mean of a pair")
     coverage = histograms("coverage", 100, "share of the donor's pool retrieved, %")
     caption = "Similarity of the retrieved frames to their query. It does not show that the content agrees."
@@ -305,7 +305,7 @@ def _pairs(variants: Sequence[DescribedTable], maker: PictureMaker) -> list[Pict
 def _draw_agreement(axes: Any, variants: Sequence[DescribedTable]) -> None:
     places = np.arange(len(variants))
     for number, (name, label, color) in enumerate(AGREEMENTS):
-        heights = [100 * variant.facts.get(name, np.nan) for variant in variants]
+        heights = [100 * variant.stats.get(name, np.nan) for variant in variants]
         drawn = axes.bar(places + (number - 1) * 0.27, heights, 0.25, color=color, alpha=0.8, label=label)
         axes.bar_label(drawn, fmt="%.0f", padding=1, color=SOFT, fontsize=8)
     axes.set_xticks(places, [variant.name for variant in variants])

@@ -23,11 +23,11 @@ SPLITS = ("train", "valid", "test")  # in this order; any other split follows
 
 @dataclass(frozen=True)
 class DescribedTable:
-    """The table of a variant, with the record embedded in it and the facts that the record holds."""
+    """The table of a variant, with the record embedded in it and the statistics that the record holds."""
 
     name: str
     table: pd.DataFrame
-    facts: dict[str, Any]
+    stats: dict[str, Any]
     record: dict[str, Any]
 
 
