@@ -21,7 +21,7 @@ FAULTS: dict[str, dict[str, object]] = {
 
 
 @dataclass
-class Story:
+class Outcome:
     """What happened."""
 
     study: Study
@@ -38,10 +38,10 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Story:
+def outcome(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     folder = tmp_path_factory.mktemp("study")
     study, reference = Study(folder / "slurm", slurm), Study(folder / "laptop", slurm)
-    told = Story(study, reference)
+    outcome = Outcome(study, reference)
     undisturbed = reference.start("workflow/profiles/laptop", "training", "--cores", "1")
 
     profile = study.write_profile(FAULTS)
@@ -49,17 +49,17 @@ def story(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Story:
     running = lambda rule: slurm.jobs("RUNNING", rule)  # noqa: E731
     wait_until("audio is stored", 3 * MINUTES, lambda: running("store_audio"), study)
     kill(first)
-    told.survivors = [job.number for job in running("store_audio")]
-    assert told.survivors, "the jobs ended before the main process was killed"
+    outcome.survivors = [job.number for job in running("store_audio")]
+    assert outcome.survivors, "the jobs ended before the main process was killed"
     before = len(study.text())
 
     main = study.start(profile)
     try:
         wait_until("features are extracted", 10 * MINUTES, lambda: running("extract_features"), study)
-        told.after_restart = study.text()[before:]
-        told.cancelled = running("extract_features")[0].number
+        outcome.after_restart = study.text()[before:]
+        outcome.cancelled = running("extract_features")[0].number
         slurm.call("scontrol", "update", "nodename=gpu1", "state=drain", "reason=test")
-        slurm.call("scancel", told.cancelled)
+        slurm.call("scancel", outcome.cancelled)
         slurm.restart_controller(pause=6)
         live = "training/vocoder/vocoder/checkpoints/*/metrics.jsonl"
         learning = lambda: any(path.stat().st_size for path in study.results.glob(live))  # noqa: E731
@@ -67,26 +67,26 @@ def story(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Story:
         slurm.meet_time_limit(running("train_stage")[0])
         wait_until("trials are scored", 15 * MINUTES, lambda: running("score_trials"), study)
         lost = running("score_trials")[0]
-        told.lost = lost.number
+        outcome.lost = lost.number
         slurm.lose_node(lost.node)
         wait_until("its node is down", 5 * MINUTES, lambda: slurm.node_state(lost.node).startswith("DOWN"), study)
         slurm.return_node(lost.node)
-        told.returncode = main.wait(timeout=30 * MINUTES)
-        told.jobs = slurm.jobs()
+        outcome.returncode = main.wait(timeout=30 * MINUTES)
+        outcome.jobs = slurm.jobs()
         assert undisturbed.wait(timeout=20 * MINUTES) == 0, reference.tail()
     finally:
         for process in (main, undisturbed):
             if process.poll() is None:
                 kill(process)
-    return told
+    return outcome
 
 
-def test_the_study_ends_well(story: Story) -> None:
-    assert story.returncode == 0, story.study.tail()
-    assert (story.study.results / "report" / "index.html").is_file()
+def test_the_study_ends_well(outcome: Outcome) -> None:
+    assert outcome.returncode == 0, outcome.study.tail()
+    assert (outcome.study.results / "report" / "index.html").is_file()
     done = subprocess.run(
-        ["bowerbird", "audit", "--root", str(story.study.results)],
-        env=story.study.slurm.environment,
+        ["bowerbird", "audit", "--root", str(outcome.study.results)],
+        env=outcome.study.slurm.environment,
         capture_output=True,
         text=True,
         timeout=300,
@@ -94,55 +94,57 @@ def test_the_study_ends_well(story: Story) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_its_artifacts_are_those_of_an_undisturbed_run_on_one_machine(story: Story) -> None:
+def test_its_artifacts_are_those_of_an_undisturbed_run_on_one_machine(outcome: Outcome) -> None:
     stages = ("corpus", "features", "training")
-    expected, found = story.reference.artifacts(*stages), story.study.artifacts(*stages)
+    expected, found = outcome.reference.artifacts(*stages), outcome.study.artifacts(*stages)
     assert sorted(expected.keys() - found.keys()) == []
     assert [name for name in expected if expected[name] != found[name]] == []
     assert "training/vocoder/vocoder/model.safetensors" in expected
 
 
-def test_jobs_that_outlived_a_killed_main_process_are_ended_before_the_next_starts(story: Story) -> None:
-    assert story.survivors
-    assert "jobs of an earlier run still work" in story.after_restart
-    assert all(f"\n{number} RUNNING" in story.after_restart for number in story.survivors)
-    states = {job.number: job.state for job in story.jobs}
-    assert all(states[number] in ("CANCELLED", "FAILED", "COMPLETED") for number in story.survivors)
+def test_jobs_that_outlived_a_killed_main_process_are_ended_before_the_next_starts(outcome: Outcome) -> None:
+    assert outcome.survivors
+    assert "jobs of an earlier run still work" in outcome.after_restart
+    assert all(f"\n{number} RUNNING" in outcome.after_restart for number in outcome.survivors)
+    states = {job.number: job.state for job in outcome.jobs}
+    assert all(states[number] in ("CANCELLED", "FAILED", "COMPLETED") for number in outcome.survivors)
 
 
-def test_no_two_jobs_ever_wrote_the_same_files(story: Story) -> None:
-    for rule in {job.rule for job in story.jobs}:
-        ran = sorted((job for job in story.of(rule.removeprefix("rule_")) if job.start != "N/A"), key=lambda j: j.start)
+def test_no_two_jobs_ever_wrote_the_same_files(outcome: Outcome) -> None:
+    for rule in {job.rule for job in outcome.jobs}:
+        ran = sorted(
+            (job for job in outcome.of(rule.removeprefix("rule_")) if job.start != "N/A"), key=lambda j: j.start
+        )
         same = [job for job in ran if job.rule == rule]
         assert all(earlier.end <= later.start for earlier, later in itertools.pairwise(same)), same
 
 
-def test_a_cancelled_job_is_tried_again_and_not_on_the_drained_node(story: Story) -> None:
-    job = next(job for job in story.jobs if job.number == story.cancelled)
+def test_a_cancelled_job_is_tried_again_and_not_on_the_drained_node(outcome: Outcome) -> None:
+    job = next(job for job in outcome.jobs if job.number == outcome.cancelled)
     assert job.state in ("CANCELLED", "FAILED")
-    tries = [other for other in story.jobs if other.rule == job.rule]
+    tries = [other for other in outcome.jobs if other.rule == job.rule]
     assert tries[-1].state == "COMPLETED"
-    later = [other for other in story.jobs if other.start > job.end and other.node.startswith("gpu")]  # whole seconds
+    later = [other for other in outcome.jobs if other.start > job.end and other.node.startswith("gpu")]  # whole seconds
     assert later and {other.node for other in later} == {"gpu2"}
 
 
-def test_a_job_whose_node_goes_down_is_run_again(story: Story) -> None:
+def test_a_job_whose_node_goes_down_is_run_again(outcome: Outcome) -> None:
     """Slurm queues it again under its own number; Snakemake does not submit a second one beside it."""
-    job = next(job for job in story.jobs if job.number == story.lost)
-    assert [other.number for other in story.jobs if other.rule == job.rule] == [story.lost]
+    job = next(job for job in outcome.jobs if job.number == outcome.lost)
+    assert [other.number for other in outcome.jobs if other.rule == job.rule] == [outcome.lost]
     assert job.state == "COMPLETED" and job.restarts == "1"
 
 
-def test_a_job_out_of_memory_is_tried_again_with_more(story: Story) -> None:
-    states = [job.state for job in story.of("list_trials")]
+def test_a_job_out_of_memory_is_tried_again_with_more(outcome: Outcome) -> None:
+    states = [job.state for job in outcome.of("list_trials")]
     assert len(states) >= 2
     assert states[-1] == "COMPLETED" and "COMPLETED" not in states[:-1]
 
 
-def test_a_training_that_meets_its_time_limit_goes_on_from_where_it_stopped(story: Story) -> None:
-    states = [job.state for job in story.of("train_stage")]
+def test_a_training_that_meets_its_time_limit_goes_on_from_where_it_stopped(outcome: Outcome) -> None:
+    states = [job.state for job in outcome.of("train_stage")]
     assert states in (["FAILED", "COMPLETED"], ["TIMEOUT", "COMPLETED"])
-    log = (story.study.results / "logs" / "training" / "vocoder-vocoder.log").read_text(encoding="utf-8")
+    log = (outcome.study.results / "logs" / "training" / "vocoder-vocoder.log").read_text(encoding="utf-8")
     assert [0 < step < 500 for step in going_on_after(log)] == [True]
-    failed = sorted(story.study.root.glob(".snakemake/slurm_logs/rule_train_stage/**/*.log"))
+    failed = sorted(outcome.study.root.glob(".snakemake/slurm_logs/rule_train_stage/**/*.log"))
     assert any("stopped by a signal after step" in Path(path).read_text(encoding="utf-8") for path in failed)
