@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bowerbird.artifacts import tables as trials
 from bowerbird.artifacts.audio_files import write_audio
 from bowerbird.audio import read_audio
 from bowerbird.cli.__main__ import _thread_stopped
+from bowerbird.config.sections.conversion import ConversionConfig
+from bowerbird.config.systems.knnvc import KnnvcExperiment
 from bowerbird.errors import explain_fault
+from bowerbird.stages.conversion.trials import TrialConverter
 
 
 def test_sound_that_does_not_fit_on_the_disk_is_an_error_that_names_itself(tmp_path: Path) -> None:
@@ -37,21 +39,24 @@ def test_sound_that_does_not_fit_on_the_disk_is_an_error_that_names_itself(tmp_p
     assert np.array_equal(read_audio(tmp_path / "a.flac"), noise.astype(np.float32) / 32768)
 
 
-def test_a_fault_of_the_machine_is_not_a_failed_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = trials._Job(system=None, experiment=None, options=None, speech=None, folder=tmp_path)
-    monkeypatch.setattr(trials._Job, "_columns", lambda *_: {})
+class Broken:
+    """Speech whose reading raises ``error``."""
 
-    def convert(error: Exception):
-        def raising(*_):
-            raise error
+    def __init__(self, error: Exception) -> None:
+        self.error = error
 
-        return raising
+    def __getitem__(self, utt_id: str):
+        raise self.error
 
-    monkeypatch.setattr(trials._Job, "_convert", convert(OSError(errno.ENOSPC, "No space left on device")))
+
+def test_a_fault_of_the_machine_is_not_a_failed_trial(tmp_path: Path) -> None:
+    def convert(error: Exception) -> dict:
+        converter = TrialConverter(None, KnnvcExperiment(), ConversionConfig(), Broken(error), tmp_path)
+        return converter.run({"trial_id": "a", "source_utt": "b"}, "recipe")
+
     with pytest.raises(OSError, match="No space left"):
-        job.run({"trial_id": "a"}, "recipe")
-    monkeypatch.setattr(trials._Job, "_convert", convert(ValueError("this trial")))
-    assert job.run({"trial_id": "a"}, "recipe")["error"] == "ValueError: this trial"
+        convert(OSError(errno.ENOSPC, "No space left on device"))
+    assert convert(ValueError("this trial"))["error"] == "ValueError: this trial"
 
 
 def test_a_library_thread_stopped_by_a_full_disk_is_one_line(caplog, capsys) -> None:

@@ -25,7 +25,7 @@ def test_a_published_vocoder_needs_one() -> None:
     overlay = study("takin-bigvgan-24k")
     (line,) = unpinned_models(load_config(overlay))
     assert line.startswith(
-        "experiments.bigvgan-24k.published: nvidia/bigvgan_v2_24khz_100band_256x: a hub id without a commit"
+        "experiments.bigvgan-24k.pretrained: nvidia/bigvgan_v2_24khz_100band_256x: a hub id without a commit"
     )
-    pinned = {"experiments": {"bigvgan-24k": {"published": f"nvidia/bigvgan_v2_24khz_100band_256x@{COMMIT}"}}}
+    pinned = {"experiments": {"bigvgan-24k": {"pretrained": f"nvidia/bigvgan_v2_24khz_100band_256x@{COMMIT}"}}}
     assert list(unpinned_models(load_config(overlay, pinned))) == []
