@@ -16,8 +16,8 @@ from pathlib import Path
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-CLUSTER = Path(__file__).with_name("cluster")
-STUDY = Path(__file__).with_name("study.yaml")
+CLUSTER = REPOSITORY / "tests" / "slurm" / "cluster"
+STUDY = REPOSITORY / "tests" / "slurm" / "study.yaml"
 # What the profile sets for clusters, shortened for one machine: how often it asks, how long it waits for files.
 QUICK = {"slurm-init-seconds-before-status-checks": 2, "seconds-between-status-checks": 2, "latency-wait": 10}
 
