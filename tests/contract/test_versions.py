@@ -43,7 +43,8 @@ SYSTEMS = sorted(path.parent.name for path in (versions.PACKAGE / "systems").glo
 @pytest.fixture
 def copy_of_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A copy of the sources that may be edited; `versions` reads it instead of the real ones."""
-    for path in versions.PACKAGE.rglob("*.py"):
+    templates = [path for path in versions.PACKAGE.rglob("*") if path.suffix in versions.TEMPLATES]
+    for path in [*versions.PACKAGE.rglob("*.py"), *templates]:
         target = tmp_path / path.relative_to(versions.PACKAGE)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
@@ -78,6 +79,13 @@ def test_an_edit_of_what_a_stage_runs_is_objected_to(copy_of_the_package: Path, 
     path = copy_of_the_package / module
     path.write_text(path.read_text(encoding="utf-8") + "\n\nEDITED = 1\n", encoding="utf-8")
     assert undecided(stage) == [module]
+
+
+@pytest.mark.parametrize("name", ["page.html.j2", "style.css", "page.js"])
+def test_an_edit_of_a_template_is_objected_to(copy_of_the_package: Path, name: str) -> None:
+    path = copy_of_the_package / "stages" / "report" / name
+    path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    assert undecided("report") == [f"stages/report/{name}"]
 
 
 def test_the_hash_ignores_comments_and_docstrings_but_no_code(copy_of_the_package: Path) -> None:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
+TEMPLATES = (".j2", ".css", ".js")  # of a page: as good as code
 UNGUARDED = ("config", "errors")  # modules and packages that cannot change what a stage writes
 
 
@@ -97,11 +98,14 @@ def _files_of(name: str) -> list[Path]:
 
 
 def code_hashes(stage: str) -> dict[str, str]:
-    """Hash of the syntax tree of each file that a stage guards, by its path below the package.
+    """Hash of the syntax tree of each file that a stage guards, by its path below the package; of templates, of their bytes.
 
-    Comments, blank lines and docstrings do not count.
+    Comments, blank lines and docstrings of Python code do not count.
     """
-    return {path.relative_to(PACKAGE).as_posix(): _syntax_hash(path) for path in stage_files(stage)}
+    hashes = {path: _syntax_hash(path) for path in stage_files(stage)}
+    templates = sorted(path for path in (PACKAGE / "stages" / stage).iterdir() if path.suffix in TEMPLATES)
+    hashes |= {path: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in templates}
+    return {path.relative_to(PACKAGE).as_posix(): code for path, code in hashes.items()}
 
 
 @functools.cache
