@@ -73,6 +73,11 @@ class Slurm:
         elapsed = (datetime.now() - datetime.fromisoformat(job.start)).total_seconds()
         self.call("scontrol", "update", f"jobid={job.number}", f"timelimit={1 + int(elapsed // 60)}")
 
+    def start_requeued_jobs(self) -> None:
+        """Slurm lets two minutes pass before it starts a job again that lost its node; this ends the wait."""
+        for job in self.jobs("PENDING"):
+            self.call("scontrol", "update", f"jobid={job.number}", "starttime=now")
+
     def restart_controller(self, pause: int) -> None:
         environment = {**self.environment, "BOWERBIRD_CONTROLLER_PAUSE": str(pause)}
         subprocess.run([str(CLUSTER), "restart-controller", str(self.folder)], env=environment, check=True, timeout=120)
