@@ -36,7 +36,7 @@ run: setup ## a study: make run PRESET=librispeech DATA=/path/to/LibriSpeech
 	@workflow/run "$(PRESET)" $(OVERRIDE) $(ARGS)
 
 plan: setup ## what `make run` would make, and why
-	@workflow/run "$(PRESET)" $(OVERRIDE) --dry-run --quiet progress $(ARGS)
+	@workflow/run "$(PRESET)" $(OVERRIDE) --dry-run --quiet=progress $(ARGS)
 
 nano: setup ## the bundled models again, from scratch, in hours: make nano DATA=/path/to/librispeech-mini (QUICK=1: a trial, minutes)
 	@$(BIN)/snakemake --snakefile workflow/nano/Snakefile --profile workflow/profiles/laptop --config data="$(DATA)" \
