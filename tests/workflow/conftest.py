@@ -92,6 +92,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if (shared / "finished" / "done").exists():
             return Workspace(shared / "finished")
+        assert not (shared / "finished").exists(), "the tiny run failed in the other process that tests; see its error"
         workspace = Workspace.create(shared / "finished")
         done = workspace.run()
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
