@@ -74,9 +74,13 @@ class Slurm:
         self.call("scontrol", "update", f"jobid={job.number}", f"timelimit={1 + int(elapsed // 60)}")
 
     def start_requeued_jobs(self) -> None:
-        """Slurm lets two minutes pass before it starts a job again that lost its node; this ends the wait."""
+        """Slurm lets two minutes pass before it starts a job again that lost its node; this ends the wait.
+
+        A job that has started by then cannot be updated, and need not be.
+        """
         for job in self.jobs("PENDING"):
-            self.call("scontrol", "update", f"jobid={job.number}", "starttime=now")
+            command = ["scontrol", "update", f"jobid={job.number}", "starttime=now"]
+            subprocess.run(command, env=self.environment, capture_output=True, timeout=60)
 
     def restart_controller(self, pause: int) -> None:
         environment = {**self.environment, "BOWERBIRD_CONTROLLER_PAUSE": str(pause)}
