@@ -72,7 +72,8 @@ def outcome(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
         wait_until("its node is down", 5 * MINUTES, lambda: slurm.node_state(lost.node).startswith("DOWN"), study)
         slurm.return_node(lost.node)
         slurm.start_requeued_jobs()
-        outcome.returncode = main.wait(timeout=30 * MINUTES)
+        wait_until("the study has ended", 30 * MINUTES, lambda: main.poll() is not None, study)
+        outcome.returncode = main.wait()
         outcome.jobs = slurm.jobs()
         assert undisturbed.wait(timeout=20 * MINUTES) == 0, reference.tail()
     finally:

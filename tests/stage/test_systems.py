@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from speech import Study, make_study, make_vocoder
 
 from bowerbird.artifacts.identity import Identity, RunRecord
-from bowerbird.artifacts.pairs import PairShards, distances_path
+from bowerbird.artifacts.pairs import PairShards
 from bowerbird.artifacts.shards import Shards, ShardWriter
 from bowerbird.artifacts.tables import MANIFEST, read_table, write_table
 from bowerbird.config.base import Variant
@@ -25,6 +25,7 @@ from bowerbird.config.sections.features import FeaturesConfig
 from bowerbird.config.sections.pairs import PairsConfig
 from bowerbird.config.sections.runtime import RuntimeConfig
 from bowerbird.config.sections.training import TrainingConfig
+from bowerbird.config.shard_names import distances_path
 from bowerbird.config.systems.base import ExperimentBase
 from bowerbird.config.systems.palindromic import PalindromicExperiment
 from bowerbird.config.systems.qrvc import QrvcExperiment

@@ -25,11 +25,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from bowerbird.artifacts.identity import Identity, RunRecord, inputs_digest
-from bowerbird.artifacts.pairs import distances_path
 from bowerbird.artifacts.shards import ShardWriter
 from bowerbird.artifacts.tables import MANIFEST, write_table
 from bowerbird.config.sections.runtime import RuntimeConfig
 from bowerbird.config.sections.training import TrainingConfig
+from bowerbird.config.shard_names import distances_path
 from bowerbird.config.systems.vocoder import VocoderExperiment, VocoderStage
 from bowerbird.errors import BowerbirdError
 from bowerbird.nn.discriminators import Discriminators, PeriodDiscriminator

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from bowerbird.artifacts.files import file_sha256, write_json
+from bowerbird.config.shard_names import index_path
 
 IDENTITY_KEY = b"bowerbird"
 _LIBRARIES = ("bowerbird", "numpy", "torch", "torchaudio", "transformers", "faiss-cpu", "pyarrow", "soundfile", "soxr")
@@ -85,7 +86,7 @@ def inputs_digest(paths: list[Path] | list[str]) -> str:
     """
     digests = []
     for path in map(Path, paths):
-        beside = path.with_suffix(".parquet")
+        beside = index_path(path)
         digests.append(file_sha256(beside if path.suffix == ".npy" and beside.exists() else path))
     return stable_hash(digests)
 

@@ -15,6 +15,7 @@ import pandas as pd
 
 from bowerbird.artifacts.shards import Shards, open_array
 from bowerbird.artifacts.tables import read_table
+from bowerbird.config.shard_names import distances_path, index_path
 from bowerbird.errors import BowerbirdError
 
 INDEX_TYPES = {
@@ -29,11 +30,6 @@ INDEX_TYPES = {
     "pool_frames": "int64",
     "prompt_utt": "str",
 }
-
-
-def distances_path(path: Path) -> Path:
-    """``shard-0003.distances.npy`` beside ``shard-0003.npy``."""
-    return path.with_name(f"{path.stem}.distances.npy")
 
 
 class PairShards:
@@ -51,7 +47,7 @@ class PairShards:
         self.distance_arrays = [open_array(distances_path(path)) for path in self.paths]
         tables = []
         for number, path in enumerate(self.paths):
-            table = read_table(path.with_suffix(".parquet"))
+            table = read_table(index_path(path))
             if not len(self.arrays[number]) == len(self.distance_arrays[number]) == table["frames"].sum():
                 raise BowerbirdError(
                     f"{path}: the array, its distances and its index have different lengths; "

@@ -7,7 +7,6 @@ utterance with its offset and length, and the identity of both files.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,19 @@ import pandas as pd
 from bowerbird.artifacts.files import atomic_path, file_sha256
 from bowerbird.artifacts.identity import Identity, RunRecord
 from bowerbird.artifacts.tables import read_identity, read_table, write_table
+from bowerbird.config.shard_names import index_path, shard_number
 from bowerbird.errors import BowerbirdError
 
 
 def shard_numbers(paths: Sequence[Path]) -> list[int]:
     """The number in each ``shard-NNNN.npy``; positions where the files are named otherwise."""
-    found = [re.fullmatch(r"shard-(\d+)\.npy", path.name) for path in paths]
-    if not all(found):
-        return list(range(len(paths)))
-    return [int(match[1]) for match in found if match]
+    found = [number for path in paths if (number := shard_number(path)) is not None]
+    return found if len(found) == len(paths) else list(range(len(paths)))
+
+
+def parameters_of(array: Path) -> dict[str, Any]:
+    """The parameters of the stage that wrote an array, from its index; {} where the index has none."""
+    return read_identity(index_path(array)).get("params", {})
 
 
 class ShardWriter:
@@ -74,7 +77,7 @@ class ShardWriter:
         self._handle.flush()
         self._handle.close()
         stats = {"array_sha256": file_sha256(self._temporary), "total": self.total, **(extra or {})}
-        index = self.path.with_suffix(".parquet")
+        index = index_path(self.path)
         index.unlink(missing_ok=True)
         self._atomic.__exit__(None, None, None)
         record.write(self.path, identity)
@@ -110,11 +113,11 @@ class Shards:
         self.arrays: list[np.ndarray] = []
         frames = []
         for number, path in enumerate(self.paths):
-            index = read_table(path.with_suffix(".parquet"))
+            index = read_table(index_path(path))
             index["file"] = number
             frames.append(index)
             self.arrays.append(open_array(path))
-            expected = read_identity(path.with_suffix(".parquet")).get("total", len(self.arrays[-1]))
+            expected = read_identity(index_path(path)).get("total", len(self.arrays[-1]))
             if len(self.arrays[-1]) != expected:
                 raise BowerbirdError(
                     f"{path}: has {len(self.arrays[-1])} rows, its index says {expected}; "
@@ -172,7 +175,7 @@ def open_array(path: str | os.PathLike[str]) -> np.ndarray:
 
 def shard_paths(folder: str | os.PathLike[str]) -> list[Path]:
     """The shards in ``folder``, in order of their number."""
-    found = sorted(p for p in Path(folder).glob("shard-*.npy") if re.fullmatch(r"shard-\d+\.npy", p.name))
+    found = sorted(p for p in Path(folder).glob("shard-*.npy") if shard_number(p) is not None)
     if not found:
         raise BowerbirdError(f"{folder}: no shard-NNNN.npy here; run the stage that writes them")
     return found

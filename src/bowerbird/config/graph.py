@@ -22,6 +22,7 @@ from bowerbird.config.loading import load_config
 from bowerbird.config.models import ModelFiles
 from bowerbird.config.paths import Paths, bundled
 from bowerbird.config.sections.evaluation import FAMILIES
+from bowerbird.config.shard_names import distances_path, index_path
 from bowerbird.config.study import Config
 
 PHONE_HEAD = "bundled:nano-phones"  # names the phones in the summaries of pairs and residuals
@@ -186,8 +187,8 @@ class Graph:
         path = self.paths.pairs(pairs, shard)
         outputs = {
             "pairs": path,
-            "distances": path.with_suffix(".distances.npy"),
-            "index": path.with_suffix(".parquet"),
+            "distances": distances_path(path),
+            "index": index_path(path),
         }
         inputs = {"manifest": (self.paths.manifest,), "features": self._shards("features", section.features)}
         params = {**values, "shard": int(shard)}
@@ -391,4 +392,4 @@ def _values(section: Section, include: set[str] | None = None, exclude: set[str]
 
 def _shard_outputs(role: str, path: Path) -> dict[str, Path]:
     """An array and its index."""
-    return {role: path, "index": Paths.index(path)}
+    return {role: path, "index": index_path(path)}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from bowerbird.config.messages import nearest
+from bowerbird.config.shard_names import distances_path, index_path, shard_name
 from bowerbird.config.study import Config
 from bowerbird.errors import BowerbirdError
 
@@ -25,11 +26,6 @@ class Paths:
     def of(cls, config: Config) -> Paths:
         """The paths of a study."""
         return cls(Path(config.results) / config.run, config.corpus.num_shards)
-
-    @staticmethod
-    def shard(number: int | str) -> str:
-        """File name of a shard, ``shard-0003.npy``."""
-        return f"shard-{number}.npy" if str(number).startswith("{") else f"shard-{int(number):04d}.npy"
 
     @property
     def config(self) -> Path:
@@ -53,16 +49,16 @@ class Paths:
 
     def audio(self, number: int | str) -> Path:
         """Samples of one shard."""
-        return self.root / "corpus" / "audio" / self.shard(number)
+        return self.root / "corpus" / "audio" / shard_name(number)
 
     def features(self, name: str, number: int | str) -> Path:
         """Features of one shard."""
-        return self.root / "features" / name / self.shard(number)
+        return self.root / "features" / name / shard_name(number)
 
     @staticmethod
     def index(array: Path) -> Path:
         """The table that indexes an array: of ``shard-0003.npy``, ``shard-0003.parquet``."""
-        return array.with_suffix(".parquet")
+        return index_path(array)
 
     def codebook(self, name: str) -> Path:
         """Centroids of a codebook; its tables lie beside them."""
@@ -78,15 +74,15 @@ class Paths:
 
     def units(self, name: str, number: int | str) -> Path:
         """Codes of the frames of one shard."""
-        return self.root / "codebook" / name / "units" / self.shard(number)
+        return self.root / "codebook" / name / "units" / shard_name(number)
 
     def pairs(self, name: str, number: int | str) -> Path:
         """Neighbors of the frames of one shard."""
-        return self.root / "pairs" / name / self.shard(number)
+        return self.root / "pairs" / name / shard_name(number)
 
     def distances(self, name: str, number: int | str) -> Path:
         """Cosine distances of those neighbors."""
-        return self.pairs(name, number).with_suffix(".distances.npy")
+        return distances_path(self.pairs(name, number))
 
     def pairs_quality(self, name: str) -> Path:
         """Quality of a variant of pairs."""

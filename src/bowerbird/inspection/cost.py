@@ -9,6 +9,7 @@ from typing import Any
 from bowerbird.artifacts.tables import read_table
 from bowerbird.artifacts.text_tables import TableColumn, format_table
 from bowerbird.config.graph import Graph
+from bowerbird.config.paths import Paths
 from bowerbird.errors import BowerbirdError
 from bowerbird.stages.report.costs import Cost, read_costs, read_records
 
@@ -32,7 +33,7 @@ def plan_cost(root: Path = Path("results/demo"), hours: float = 0.0) -> None:
     """
     if not (math.isfinite(hours) and hours >= 0):
         raise BowerbirdError(f"--hours: {hours:g}: give the hours of speech of the corpus to come, 0 for none")
-    manifest = root / "corpus" / "manifest.parquet"
+    manifest = Paths(root).manifest
     if not manifest.is_file():
         raise BowerbirdError(
             f"{root}: no corpus/manifest.parquet; make a small run first, then ask what a large one costs"

@@ -15,8 +15,10 @@ from bowerbird.artifacts.identity import record_digest, run_record_path
 from bowerbird.artifacts.shards import open_array
 from bowerbird.artifacts.tables import read_identity, read_table
 from bowerbird.config.graph import Graph
+from bowerbird.config.paths import Paths
+from bowerbird.config.shard_names import companion_name, index_path, shard_number
 from bowerbird.errors import BowerbirdError
-from bowerbird.inspection.lineage import index_of, read_any_identity, staleness
+from bowerbird.inspection.lineage import read_any_identity, staleness
 
 NOT_ARTIFACTS = {"logs", "benchmarks", "tensorboard", "checkpoints"}  # folders without artifacts
 AGAIN = "run again with --fix"
@@ -111,7 +113,7 @@ def _read_seals(root: Path) -> dict[Path, str]:
 def _manifest_shards(root: Path) -> dict[str, int]:
     """Shard of each utterance of the manifest; {} where there is none to be read (reported as such elsewhere)."""
     with contextlib.suppress(BowerbirdError, ValueError, OSError, KeyError):
-        table = read_table(root / "corpus" / "manifest.parquet", ["utt_id", "shard"])
+        table = read_table(Paths(root).manifest, ["utt_id", "shard"])
         return dict(zip(table["utt_id"], table["shard"].astype(int)))
     return {}
 
@@ -132,8 +134,8 @@ def check_record(path: Path, name: str) -> Finding:
 
 def check_array(path: Path, name: str, shards: Mapping[str, int]) -> Finding:
     """An array against its index: present, whole, the recorded digest, finite, utterances of this manifest."""
-    companion = path.name.split(".")[1] if path.name.count(".") == 2 else ""  # shard-0003.distances.npy
-    index = index_of(path)
+    companion = companion_name(path)
+    index = index_path(path)
     if not index.exists():
         return Finding(name, "orphan", f"no index {index.name} beside it: the job did not finish; run again")
     try:
@@ -154,8 +156,8 @@ def check_array(path: Path, name: str, shards: Mapping[str, int]) -> Finding:
     unknown = set(rows) - shards.keys()
     if shards and unknown:
         return Finding(name, "stale", f"{len(unknown)} utterances that the manifest does not have; {AGAIN}")
-    if path.parts[-3:-1] == ("corpus", "audio") and (number := path.stem.removeprefix("shard-")).isdigit():
-        absent = {utt for utt, shard in shards.items() if shard == int(number)} - set(rows)
+    if path.parts[-3:-1] == ("corpus", "audio") and (number := shard_number(path)) is not None:
+        absent = {utt for utt, shard in shards.items() if shard == number} - set(rows)
         if absent:
             return Finding(name, "stale", f"{len(absent)} utterances of the manifest are not in it; {AGAIN}")
     return Finding(name, "ok")

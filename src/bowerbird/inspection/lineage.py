@@ -18,6 +18,7 @@ from bowerbird.artifacts.tables import read_identity
 from bowerbird.artifacts.versions import stage_version
 from bowerbird.config.graph import Graph
 from bowerbird.config.paths import ASSETS
+from bowerbird.config.shard_names import array_path, index_path
 from bowerbird.errors import BowerbirdError
 
 
@@ -141,7 +142,7 @@ def read_any_identity(path: Path) -> dict[str, Any]:
     if path.suffix == ".parquet" and path.is_file():
         return read_identity(path)
     if path.suffix == ".npy":
-        index = index_of(path)
+        index = index_path(path)
         return read_identity(index) if index.is_file() else {}
     if path.suffix == ".safetensors":
         with safe_open(path, framework="np") as tensors:
@@ -149,17 +150,12 @@ def read_any_identity(path: Path) -> dict[str, Any]:
     return read_record(path).get("identity", {})
 
 
-def index_of(array: Path) -> Path:
-    """The table that indexes an array: of shard-0003.npy and shard-0003.distances.npy, shard-0003.parquet."""
-    return array.with_name(array.name.split(".")[0] + ".parquet")
-
-
 def read_record(path: Path) -> dict[str, Any]:
     """The run record of an artifact, or of the array that it indexes; {} where there is none that can be read.
 
     A record that cannot be read is a finding of the audit, by its own name.
     """
-    for artifact in (path, path.with_suffix(".npy"), path.with_name(path.name.split(".")[0] + ".npy")):
+    for artifact in (path, array_path(path)):
         if run_record_path(artifact).is_file():
             try:
                 return json.loads(run_record_path(artifact).read_text(encoding="utf-8"))

@@ -20,6 +20,7 @@ from bowerbird.artifacts.tables import read_identity, read_table
 from bowerbird.artifacts.text_tables import TableColumn, format_table
 from bowerbird.audio import FRAMES_PER_SECOND, HOP, int16_to_float
 from bowerbird.config.graph import Graph
+from bowerbird.config.paths import Paths
 from bowerbird.errors import BowerbirdError
 from bowerbird.nn.linear_probe import LabeledRows, linear_probe
 from bowerbird.systems.base import Batch
@@ -32,7 +33,7 @@ TARGETS = ("speaker", "phone")  # of the probes of a residual
 
 def audit_residual(root: Path = Path("results/demo")) -> int:
     """Print what each codebook's residual tells: accuracy of linear probes for speaker and phone, in percent."""
-    tables = sorted(root.glob("codebook/*/residual.parquet"))
+    tables = sorted(root.glob(str(Paths(root).codebook_table("*", "residual").relative_to(root))))
     if not tables:
         raise BowerbirdError(f"{root}: no codebook/*/residual.parquet; make them with: make run ARGS=codebook")
     columns = [TableColumn("codebook"), TableColumn("K", "d", "right"), TableColumn("|R|/|S|", ".3f", "right")]

@@ -18,7 +18,8 @@ from bowerbird.inspection.integrity import NOT_ARTIFACTS
 from bowerbird.inspection.lineage import inputs_of, read_any_identity, read_record
 
 # sha256 is a term of schema.org that is younger than the crate's own context
-CONTEXT = ["https://w3id.org/ro/crate/1.1/context", {"sha256": "https://schema.org/sha256"}]
+CONFORMS_TO = "https://w3id.org/ro/crate/1.1"
+CONTEXT = [f"{CONFORMS_TO}/context", {"sha256": "https://schema.org/sha256"}]
 METADATA = "ro-crate-metadata.json"
 
 
@@ -35,7 +36,10 @@ def write_crate(root: Path = Path("results/demo"), license: str = "", author: st
     known = {entity["@id"] for entity in files}
     recorded = [path for path in paths if run_record_path(path).is_file()]
     actions = [_action(graph, path, known) for path in recorded]
-    entities = [_about(), _dataset(graph, files, actions, license, author), _software()]
+    about = {"@id": METADATA, "@type": "CreativeWork", "about": {"@id": "./"}, "conformsTo": {"@id": CONFORMS_TO}}
+    version = importlib.metadata.version("bowerbird")
+    software = {"@id": "#bowerbird", "@type": "SoftwareApplication", "name": "bowerbird", "softwareVersion": version}
+    entities = [about, _dataset(graph, files, actions, license, author), software]
     if author:
         entities.append({"@id": "#author", "@type": "Person", "name": author})
     if _is_address(license):
@@ -57,27 +61,17 @@ def _is_address(license: str) -> bool:
     return license.startswith(("https://", "http://"))
 
 
-def _about() -> dict[str, Any]:
-    """The entity that declares the folder an RO-Crate."""
-    conforms = {"@id": "https://w3id.org/ro/crate/1.1"}
-    return {"@id": METADATA, "@type": "CreativeWork", "about": {"@id": "./"}, "conformsTo": conforms}
-
-
-def _software() -> dict[str, Any]:
-    version = importlib.metadata.version("bowerbird")
-    return {"@id": "#bowerbird", "@type": "SoftwareApplication", "name": "bowerbird", "softwareVersion": version}
-
-
 def _dataset(
     graph: Graph, files: list[dict[str, Any]], actions: list[dict[str, Any]], license: str, author: str
 ) -> dict[str, Any]:
     """The run as a whole."""
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
     dataset: dict[str, Any] = {
         "@id": "./",
         "@type": "Dataset",
         "name": f"bowerbird run {graph.paths.root.name}",
         "description": "Zero-shot voice conversion, evaluated: corpus, features, models, conversions, scores, report.",
-        "datePublished": max((action["endTime"] for action in actions), default=_now())[:10],
+        "datePublished": max((action["endTime"] for action in actions), default=today)[:10],
         "hasPart": [{"@id": entity["@id"]} for entity in files],
         "mentions": [{"@id": action["@id"]} for action in actions],
         "license": {"@id": license} if _is_address(license) else license or "not stated",
@@ -88,10 +82,6 @@ def _dataset(
 def _id(path: Path) -> str:
     """A relative path as the crate names it: a URI, with what may not stand in one escaped."""
     return urllib.parse.quote(path.as_posix())
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _ended(record: dict[str, Any]) -> str:

@@ -12,11 +12,11 @@ from bowerbird.artifacts.files import seal_path
 from bowerbird.artifacts.shards import open_array, shard_paths
 from bowerbird.artifacts.tables import read_table
 from bowerbird.config.graph import Graph
+from bowerbird.config.shard_names import index_path
 from bowerbird.errors import BowerbirdError
 from bowerbird.inspection.diagnostics import KINDS, diagnose, variant_of
 from bowerbird.inspection.lineage import (
     graph_of,
-    index_of,
     inputs_of,
     name_of,
     read_any_identity,
@@ -103,8 +103,8 @@ def statistics_of(path: Path) -> dict[str, str]:
 def _array_statistics(path: Path) -> dict[str, str]:
     array = open_array(path)
     found = {"array": f"{array.shape} {array.dtype}"}
-    if index_of(path).is_file():
-        found["utterances"] = f"{len(read_table(index_of(path), ['utt_id']))}"
+    if index_path(path).is_file():
+        found["utterances"] = f"{len(read_table(index_path(path), ['utt_id']))}"
     if not len(array) or array.ndim == 2:  # of features and pairs the diagnostics of the variant have the rest
         return found
     if array.dtype == np.uint16:

@@ -13,6 +13,7 @@ from bowerbird.artifacts.codebook import Codebook
 from bowerbird.artifacts.identity import Identity, RunRecord, input_digests
 from bowerbird.artifacts.shards import Shards, ShardWriter
 from bowerbird.config.sections.runtime import RuntimeConfig
+from bowerbird.config.shard_names import index_path
 from bowerbird.errors import BowerbirdError
 from bowerbird.nn.device import pick_device
 from bowerbird.nn.nearest import Metric, SearchPool
@@ -33,7 +34,7 @@ def assign_units(codebook: Path, features: Path, output: Path, assignment: Metri
     book = Codebook.load(codebook)
     inputs = input_digests({"codebook": [codebook], "features": [features]})
     identity = Identity("codebook.units", VERSION, {"assignment": assignment}, inputs)
-    outputs = [output, output.with_suffix(".parquet")]
+    outputs = [output, index_path(output)]
     record = RunRecord(device=str(device), dtype="float32")
     if cache.fetch(identity, outputs, record):
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
@@ -12,6 +13,7 @@ import pandas as pd
 
 from bowerbird.artifacts.tables import DIFFERENCES
 from bowerbird.artifacts.text_tables import TableColumn, format_table
+from bowerbird.config.paths import Paths
 from bowerbird.errors import BowerbirdError
 from bowerbird.metrics.statistics import (
     Replicated,
@@ -103,7 +105,7 @@ def compare_runs(
     if len(runs) not in (1, 2):
         raise BowerbirdError(f"compare: {len(runs)} runs: give one run, or two")
     chosen = choose_experiments(runs, experiments)
-    names = {path: name for (run, experiment), name in chosen.items() for path in _score_tables(run, experiment)}
+    names = {path: name for (run, experiment), name in chosen.items() for path in score_tables(run)[experiment]}
     tables = {path: read_scores(path) for path in names}
     check_same_trials(list(names))
     check_comparable(tables)
@@ -126,9 +128,17 @@ def compare_runs(
         logger.info("%s: written", output)
 
 
+def score_tables(run: Path) -> dict[str, list[Path]]:
+    """The tables of scores of a run, by experiment."""
+    found: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(run.glob(str(Paths(run).scores("*", "*").relative_to(run)))):
+        found[path.parent.name].append(path)
+    return found
+
+
 def choose_experiments(runs: list[Path], experiments: list[str]) -> dict[tuple[Path, str], str]:
     """(run, experiment) -> the name under which it is shown; of two runs, counterparts follow each other."""
-    found = [{p.parent.name for p in (run / "evaluation").glob("*/*.parquet")} for run in runs]
+    found = [set(score_tables(run)) for run in runs]
     for run, names in zip(runs, found, strict=True):
         if not names:
             raise BowerbirdError(f"{run}: no scores below evaluation/; give the folder of a run, results/<run>")
@@ -165,10 +175,6 @@ def _run_labels(runs: list[Path]) -> list[str]:
         if labels[0] != labels[1]:
             return labels
     raise BowerbirdError(f"compare: {runs[0]}: is given twice; give another run, or this one once")
-
-
-def _score_tables(run: Path, experiment: str) -> list[Path]:
-    return sorted((run / "evaluation" / experiment).glob("*.parquet"))
 
 
 def _compare_counterparts(

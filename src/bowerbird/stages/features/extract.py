@@ -25,6 +25,7 @@ from bowerbird.artifacts.shards import Shards, ShardWriter
 from bowerbird.audio import SAMPLE_RATE, int16_to_float
 from bowerbird.config.sections.features import FeaturesConfig
 from bowerbird.config.sections.runtime import RuntimeConfig
+from bowerbird.config.shard_names import index_path
 from bowerbird.encoders.extractors import FeatureExtractor, SpeakerEmbeddingExtractor, open_extractor
 from bowerbird.nn.device import pick_device
 from bowerbird.stages.features import VERSION
@@ -49,7 +50,7 @@ def extract_features(audio: Path, output: Path, options: FeaturesConfig, runtime
     identity = Identity("features", VERSION, extractor.identity_params(), input_digests({"audio": [audio]}))
     parts = output.parent / f".partial-{output.stem}-{identity.hash}"
     record = RunRecord(device=str(device), dtype=options.precision)
-    outputs = [output, output.with_suffix(".parquet")]
+    outputs = [output, index_path(output)]
     if cache.fetch(identity, outputs, record):
         return
     lengths = shards.lengths()

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bowerbird.artifacts.shards import Shards
-from bowerbird.artifacts.tables import read_identity
+from bowerbird.artifacts.shards import Shards, parameters_of
 from bowerbird.audio import int16_to_float
 from bowerbird.encoders.extractors import PhoneticEncoder
 from bowerbird.errors import BowerbirdError
@@ -53,7 +52,7 @@ def phone_codes(phonetic: str, speech: PairableSpeech, audio: list[Path]) -> Fra
     `BowerbirdError` where they can be read from neither.
     """
     encoder = PhoneticEncoder(phonetic)
-    made = read_identity(speech.shards.paths[0].with_suffix(".parquet")).get("params", {})
+    made = parameters_of(speech.shards.paths[0])
     is_own_layer = made == encoder.extractor.identity_params()
     if not is_own_layer and not audio:
         own = encoder.extractor.options

@@ -18,7 +18,7 @@ import pandas as pd
 
 from bowerbird.artifacts.identity import Identity, RunRecord, input_digests
 from bowerbird.artifacts.pairs import PairShards
-from bowerbird.artifacts.shards import Shards
+from bowerbird.artifacts.shards import Shards, parameters_of
 from bowerbird.artifacts.tables import read_identity, read_table, write_table
 from bowerbird.artifacts.text_tables import TableColumn, format_table
 from bowerbird.audio import FRAMES_PER_SECOND
@@ -71,7 +71,7 @@ def summarize_pairs(
 
 def stored_options(path: Path) -> PairsConfig:
     """The options that a pairs shard was made with, from its own record."""
-    params = read_identity(path.with_suffix(".parquet")).get("params", {})
+    params = parameters_of(path)
     return PairsConfig(**{key: value for key, value in params.items() if key in PairsConfig.model_fields})
 
 

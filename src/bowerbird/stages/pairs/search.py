@@ -20,10 +20,10 @@ from rich.progress import Progress
 from bowerbird.artifacts import cache
 from bowerbird.artifacts.files import atomic_path, file_sha256
 from bowerbird.artifacts.identity import Identity, RunRecord, input_digests
-from bowerbird.artifacts.pairs import distances_path
 from bowerbird.artifacts.shards import ShardWriter
 from bowerbird.config.sections.pairs import PairsConfig
 from bowerbird.config.sections.runtime import RuntimeConfig
+from bowerbird.config.shard_names import distances_path, index_path
 from bowerbird.nn.device import pick_device
 from bowerbird.nn.nearest import SearchPool
 from bowerbird.stages.pairs import VERSION
@@ -57,7 +57,7 @@ def search_pairs(
     torch.set_num_threads(runtime.threads)
     params = {**options.model_dump(exclude={"features"}), "shard": shard}
     identity = Identity("pairs", VERSION, params, input_digests({"manifest": [manifest], "features": features}))
-    outputs = [output, distances_path(output), output.with_suffix(".parquet")]
+    outputs = [output, distances_path(output), index_path(output)]
     record = RunRecord(device=str(device), dtype="float32")
     if cache.fetch(identity, outputs, record):
         return
@@ -68,7 +68,7 @@ def search_pairs(
     record.extra["facts"] = stats
     with ShardWriter(output, "int32", (options.k,)) as writer:
         _add_pairs(writer, speech, plan, found)
-        output.with_suffix(".parquet").unlink(missing_ok=True)  # the index comes last and stands for all
+        index_path(output).unlink(missing_ok=True)  # the index comes last and stands for all
         with atomic_path(distances_path(output)) as temporary:
             with open(temporary, "wb") as handle:
                 np.save(handle, found.distances, allow_pickle=False)

@@ -18,6 +18,7 @@ from typing import Any
 from bowerbird.artifacts.identity import run_record_path
 from bowerbird.config.graph import Graph
 from bowerbird.config.job import Job
+from bowerbird.config.shard_names import shard_name
 from bowerbird.stages import STAGES
 
 Records = Mapping[Path, Mapping[str, Any]]
@@ -120,7 +121,7 @@ def split_by_growth(graph: Graph, jobs: Sequence[Job]) -> tuple[list[Job], list[
     A job does if it exists once per shard, if it reads what such jobs of its own stage and variant write (a summary), or if it
     lists the corpus. All others work on a number of frames, steps or trials that the configuration gives.
     """
-    shards = {graph.paths.shard(number) for number in range(graph.paths.num_shards)}
+    shards = {shard_name(number) for number in range(graph.paths.num_shards)}
     sharded = {path for job in jobs for path in job.outputs.values() if path.name in shards}
     grows = sharded | {graph.paths.manifest}
     growing: list[Job] = []

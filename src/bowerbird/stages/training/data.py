@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from bowerbird.artifacts.pairs import PairShards
-from bowerbird.artifacts.shards import Shards
-from bowerbird.artifacts.tables import read_identity, read_table
+from bowerbird.artifacts.shards import Shards, parameters_of
+from bowerbird.artifacts.tables import read_table
 from bowerbird.audio import FRAMES_PER_SECOND, HOP, int16_to_float
 from bowerbird.encoders.spectral import frame_rate
 from bowerbird.errors import BowerbirdError
@@ -111,7 +111,8 @@ class StageData:
         lengths = {"audio": "num_samples"}
         self.shards = {name: Shards(paths, lengths.get(name, "frames")) for name, paths in given.items()}
         self.features = self.shards["features"]
-        self.mel_ratio = _rate(given["mels"]) / FRAMES_PER_SECOND if "mels" in given else 1.0
+        mels = parameters_of(given["mels"][0]) if "mels" in given else {}
+        self.mel_ratio = frame_rate(mels) / FRAMES_PER_SECOND
         listed = read_table(manifest, ["utt_id", "speaker", "split"]).set_index("utt_id")
         self._split, self._speaker = listed["split"].to_dict(), listed["speaker"].to_dict()
         training = (u for u in self._speaker if self._split[u] == "train" and u in self.features)
@@ -233,11 +234,6 @@ class StageData:
         """Samples of the frames ``[start, start + frames)`` as ``(320 length,)``, zero-padded."""
         wave = int16_to_float(self.shards["audio"][utt_id][HOP * start : HOP * (start + frames)])
         return F.pad(torch.from_numpy(wave), (0, HOP * length - len(wave)))
-
-
-def _rate(paths: Sequence[Path]) -> float:
-    """Frames per second of the features in shards."""
-    return frame_rate(read_identity(paths[0].with_suffix(".parquet")).get("params", {}))
 
 
 def stack(utt_ids: Sequence[str], crops: Sequence[Mapping[str, Tensor]]) -> Batch:

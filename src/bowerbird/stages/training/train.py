@@ -19,8 +19,7 @@ from safetensors.torch import save
 from bowerbird.artifacts.files import atomic_path, write_json, write_text
 from bowerbird.artifacts.identity import IDENTITY_KEY, Identity, RunRecord, input_digests, stable_hash
 from bowerbird.artifacts.models import model_files
-from bowerbird.artifacts.shards import open_array
-from bowerbird.artifacts.tables import read_identity
+from bowerbird.artifacts.shards import open_array, parameters_of
 from bowerbird.config.base import StageOptions
 from bowerbird.config.sections.runtime import RuntimeConfig
 from bowerbird.config.sections.training import TrainingConfig
@@ -167,18 +166,17 @@ def stage_inputs(job: TrainingJob, data: TrainingData) -> StageInputs:
     features = job.shards["features"]
     return StageInputs(
         data.feature_dim,
-        origin_of(features[0]) if features else {},
+        parameters_of(features[0]) if features else {},
         job.models,
         job.codebook,
         data.speakers,
         data.symbols,
-        {role: {"dim": dim_of(paths[0]), **origin_of(paths[0])} for role in AUXILIARY if (paths := job.shards[role])},
+        {
+            role: {"dim": dim_of(paths[0]), **parameters_of(paths[0])}
+            for role in AUXILIARY
+            if (paths := job.shards[role])
+        },
     )
-
-
-def origin_of(shard: Path) -> dict[str, Any]:
-    """The parameters of the stage that wrote a shard."""
-    return read_identity(shard.with_suffix(".parquet")).get("params", {})
 
 
 def dim_of(shard: Path) -> int:
