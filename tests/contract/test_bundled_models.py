@@ -91,6 +91,7 @@ def test_a_model_is_small_and_has_a_card(name: str) -> None:
     assert "workflow/nano/" in card and "float16" in card
 
 
+@pytest.mark.slow
 def test_the_encoder_finds_the_same_sentence_in_another_voice() -> None:
     """Two speakers say the same sentence: the nearest frame lies where the alignment of the two puts it, by chance it does not."""
     import librosa
@@ -107,6 +108,7 @@ def test_the_encoder_finds_the_same_sentence_in_another_voice() -> None:
     assert np.mean(right) > 0.5 > 4 * np.mean(chance), (right, chance)
 
 
+@pytest.mark.slow
 def test_the_phonetic_head_names_alike_in_two_voices() -> None:
     """Each row is a distribution; one sentence in two voices has more frames of the same phone than two sentences have."""
     phones = PhoneticEncoder()
@@ -123,6 +125,7 @@ def test_the_phonetic_head_names_alike_in_two_voices() -> None:
     assert same > other + 0.05, (same, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "bound"), [("nano-vocoder", 0.75), ("nano-vocoder-mel", 0.75)])
 def test_a_vocoder_says_again_what_it_is_given(name: str, bound: float) -> None:
     vocoder, mel = load_vocoder(model(name)), LogMel()
@@ -136,6 +139,7 @@ def test_a_vocoder_says_again_what_it_is_given(name: str, bound: float) -> None:
     assert np.mean(errors) < bound, errors
 
 
+@pytest.mark.slow
 def test_the_converter_knows_the_way_back_and_its_control_does_not() -> None:
     """A's frames, retrieved from B's speech, come nearer to A's own; the control was trained on random frames."""
     errors: dict[str, list[float]] = {"nano-converter": [], "nano-converter-random": [], "retrieved": []}
@@ -153,6 +157,7 @@ def test_the_converter_knows_the_way_back_and_its_control_does_not() -> None:
     assert ours < before and ours < control, errors
 
 
+@pytest.mark.slow
 def test_conversions_move_to_the_target() -> None:
     vocoder = model("nano-vocoder")
     gains = {
@@ -169,6 +174,7 @@ def test_conversions_move_to_the_target() -> None:
     assert min(gains.values()) > 0, gains
 
 
+@pytest.mark.slow
 def test_takin_moves_to_the_target() -> None:
     vocoder = model("nano-vocoder-mel")
     experiment = TakinExperiment(content_training="joint", speaker_encoder="ge2e", sampling_steps=4)
@@ -176,6 +182,7 @@ def test_takin_moves_to_the_target() -> None:
         assert gain(load_system(experiment, {"flow": model(name), "vocoder": vocoder})) > 0, name
 
 
+@pytest.mark.slow
 def test_stepback_rebuilds_a_spectrum_better_than_its_mean() -> None:
     autoencoder, _ = load_autoencoder(model("nano-stepback-preparation"))
     mel, verifier = LogMel(), load_speaker_network("ge2e")

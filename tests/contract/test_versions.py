@@ -49,12 +49,9 @@ def copy_of_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
     monkeypatch.setattr(versions, "PACKAGE", tmp_path)
-    caches = (versions.imported_files, versions._syntax_hash, versions._tree)
-    for cache in caches:
-        cache.cache_clear()
+    versions.imported_files.cache_clear()
     yield tmp_path
-    for cache in caches:
-        cache.cache_clear()
+    versions.imported_files.cache_clear()
 
 
 def test_there_are_systems_to_edit() -> None:
@@ -97,6 +94,5 @@ def test_the_hash_ignores_comments_and_docstrings_but_no_code(copy_of_the_packag
         '"""Doc."""\nX = 1\ndef f(x):\n    """Doc."""\n    return x + 2\n',
     ):
         stage.write_text(text, encoding="utf-8")
-        versions._syntax_hash.cache_clear()
         hashes.append(versions.code_hashes("corpus")["stages/corpus/extra.py"])
     assert hashes[0] == hashes[1] != hashes[2]

@@ -203,6 +203,7 @@ def test_14_distortion_is_aligned_in_time_and_without_loudness() -> None:
     assert mel_cepstral_distortion(0.8 * wave, wave) < 1.0
 
 
+@pytest.mark.slow
 def test_15_short_clips_are_scored_by_their_speech() -> None:
     """DNSMOS reads 9.01 s. Padding 2 s with silence lets it score the silence; ours repeats the speech."""
     from bowerbird.metrics.quality import DnsmosScorer

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 def test_data_reaches_the_corpus_and_only_the_path_changes(tmp_path: Path) -> None:
     recipe = subprocess.run(
         ["make", "-n", "-o", ".venv/.ready", "plan", "PRESET=librispeech", "DATA=/some where/LibriSpeech"],

@@ -31,6 +31,7 @@ def full(**options: Any) -> ConformerCtc:
     return ConformerCtc(29, **{name: getattr(stage, name) for name in SIZES})
 
 
+@pytest.mark.slow
 def test_twelve_blocks_of_kernel_31_have_their_parameters() -> None:
     """Counted by hand for width 512, feed-forward 2048, 8 heads, 128 channels, 29 symbols."""
     model = full()
@@ -134,6 +135,7 @@ def training(**options: Any) -> PpgTraining:
     return PpgTraining(stage, StageInputs(0, symbols=("a", "b", "c", "d")))
 
 
+@pytest.mark.slow
 def test_nano_size_learns_to_tell_tones_apart() -> None:
     """It recognizes sentences that it was not trained on, after seconds of training."""
     learner = training(learning_rate=3e-3, mask_bands=0, mask_time=0.0)

@@ -160,6 +160,7 @@ def features(tmp_path: Path) -> Path:
     return root / "features" / "nano"
 
 
+@pytest.mark.slow
 def test_the_page_shows_numbers_pictures_and_players_and_escapes_every_name(
     features: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -60,6 +60,7 @@ def test_paths_lead_from_noise_to_data_and_u_is_their_velocity() -> None:
     assert torch.allclose((there - here) / 0.01, velocity, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_trained_field_recovers_a_known_target() -> None:
     """A small network finds the closed form's field, and its samples the mixture's clouds."""
     torch.manual_seed(0)

@@ -136,6 +136,7 @@ def test_detector_follows_a_glide_and_finds_no_pitch_in_silence() -> None:
     assert not detector.track(np.zeros(RATE, np.float32)).voiced.any()
 
 
+@pytest.mark.slow
 def test_dnsmos_scores_noise_lower_and_repeats_itself(spoken: list[tuple[np.ndarray, str]]) -> None:
     wave = np.resize(spoken[0][0], int(9.01 * RATE))  # one window
     noisy = wave + (np.random.default_rng(0).normal(size=len(wave)) * 0.03).astype(np.float32)
@@ -227,6 +228,7 @@ def spoken(librispeech_mini: Path) -> list[tuple[np.ndarray, str]]:
     return [(soundfile.read(librispeech_mini / r["path"], dtype="float32")[0], r["text"]) for r in rows[4:7]]
 
 
+@pytest.mark.slow
 def test_pocketsphinx_does_not_remember_the_utterance_before(spoken: list[tuple[np.ndarray, str]]) -> None:
     from bowerbird.encoders.recognizer import load_recognizer
 

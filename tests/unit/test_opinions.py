@@ -137,6 +137,7 @@ def nisqa_by_hand(wave: np.ndarray, state: State, heads: list[str]) -> list[floa
     return found
 
 
+@pytest.mark.slow
 def test_nisqa_is_computed_as_published(tmp_path: Path) -> None:
     scorer = OpinionScorer("nisqa", str(write_nisqa(tmp_path / "nisqa")))
     names = ["nisqa", *(f"nisqa_{d}" for d in ("noisiness", "discontinuity", "coloration", "loudness"))]

@@ -43,6 +43,7 @@ def test_the_full_converter_has_77_million_parameters() -> None:
     assert sum(p.numel() for p in converter.parameters()) == pytest.approx(77e6, rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("conditioning", ["concat", "cross_attention"])
 def test_full_width_forward_and_backward_reach_every_parameter(conditioning: str) -> None:
     """Width, heads and feed-forward of the paper; two of the six layers, so that the test takes seconds."""

@@ -30,6 +30,7 @@ def waves(*lengths: int) -> list[torch.Tensor]:
     return [torch.randn(n, generator=generator) * 0.1 for n in lengths]
 
 
+@pytest.mark.slow
 def test_embeddings_are_resemblyzers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Our GE2E gives what the package's own encoder gives, for short, partial and long speech, quiet and loud."""
     monkeypatch.setitem(sys.modules, "webrtcvad", types.ModuleType("webrtcvad"))

@@ -144,6 +144,7 @@ def test_the_margin_bounds_the_amendment_and_silences_it_beyond(prepared: StageI
     assert float(far["distance"]) > 0.01 and float(far["amendment"]) == 0 and silent == 0
 
 
+@pytest.mark.slow
 def test_the_amendment_moves_the_conversion_away_from_its_source(prepared: StageInputs) -> None:
     """Alone, it widens the distance until the margin, and stops there."""
     only = {f"{name}_weight": float(name == "amendment") for name in TERMS}

@@ -234,6 +234,7 @@ def test_a_dropped_condition_is_no_condition() -> None:
     assert torch.allclose(model(x, t, nothing), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_training_learns_one_item_by_heart() -> None:
     training = stage(condition_dropout=0.0, learning_rate=5e-3, lr_warmup=0, width=32)
     one, optimizer, losses = batch(1), training.optimizers["model"], []
@@ -285,6 +286,7 @@ def test_the_papers_sizes() -> None:
     assert sizes == pytest.approx({"content": 3.41, "context": 76.65, "memory": 12.65, "field": 480.93}, abs=0.01)
 
 
+@pytest.mark.slow
 def test_full_width_gradients_reach_every_parameter() -> None:
     """The paper's widths; two layers of the U-Net's ten and one block of three, so that the test takes seconds."""
     torch.manual_seed(0)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
@@ -26,7 +25,7 @@ UNGUARDED = ("config", "errors")  # modules and packages that cannot change what
 def stage_version(stage: str) -> int:
     """``VERSION`` of a stage."""
     path = PACKAGE / "stages" / stage / "__init__.py"
-    for node in _tree(path).body:
+    for node in ast.parse(path.read_bytes()).body:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "VERSION" for t in node.targets):
             return int(ast.literal_eval(node.value))
     raise LookupError(f"src/bowerbird/stages/{stage}/__init__.py: must define VERSION = <int>")
@@ -48,28 +47,27 @@ def stage_files(stage: str) -> list[Path]:
 @functools.cache
 def imported_files(path: Path) -> tuple[Path, ...]:
     """Files of this package that a file imports, at its head or inside functions, with the packages above them."""
-    names = list(_imported_names(path))
+    names = _imported_names(path.read_bytes(), path.relative_to(PACKAGE).parent.parts)
     found = [file for name in names for file in _files_of(name)]
     above = [parent / "__init__.py" for file in found for parent in file.parents if PACKAGE in parent.parents]
     return tuple(dict.fromkeys([*found, *(file for file in above if file.is_file())]))
 
 
-def _imported_names(path: Path) -> Iterator[str]:
-    """Dotted names below the package: "nn.mel", "nn.mel.LogMel" (a name in a module), or "**.training"."""
-    package = path.relative_to(PACKAGE).parent.parts
-    for node in ast.walk(_tree(path)):
+@functools.cache
+def _imported_names(source: bytes, package: tuple[str, ...]) -> tuple[str, ...]:
+    """Dotted names below the package that a module of ``package`` imports: "nn.mel", "nn.mel.LogMel", or "**.training"."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from (alias.name.removeprefix("bowerbird.") for alias in node.names if _is_ours(alias.name))
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
                 base = ".".join(("bowerbird", *package[: len(package) - node.level + 1], *base.split("."))).strip(".")
-            if _is_ours(base):
-                yield from (f"{base}.{alias.name}".removeprefix("bowerbird.") for alias in node.names)
+            found += [f"{base}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module") and node.args:
-            name = _pattern(node.args[0])
-            if _is_ours(name):
-                yield name.removeprefix("bowerbird.")
+            found.append(_pattern(node.args[0]))
+    return tuple(name.removeprefix("bowerbird.") for name in found if name.startswith(("bowerbird.", "**.")))
 
 
 def _pattern(node: ast.expr) -> str:
@@ -80,10 +78,6 @@ def _pattern(node: ast.expr) -> str:
         text = "".join(str(part.value) if isinstance(part, ast.Constant) else "*" for part in node.values)
         return f"*{text}" if text.startswith("*") else text
     return ""
-
-
-def _is_ours(name: str) -> bool:
-    return name == "bowerbird" or name.startswith(("bowerbird.", "**."))
 
 
 def _files_of(name: str) -> list[Path]:
@@ -102,22 +96,17 @@ def code_hashes(stage: str) -> dict[str, str]:
 
     Comments, blank lines and docstrings of Python code do not count.
     """
-    hashes = {path: _syntax_hash(path) for path in stage_files(stage)}
+    hashes = {path: _syntax_hash(path.read_bytes()) for path in stage_files(stage)}
     templates = sorted(path for path in (PACKAGE / "stages" / stage).iterdir() if path.suffix in TEMPLATES)
     hashes |= {path: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in templates}
     return {path.relative_to(PACKAGE).as_posix(): code for path, code in hashes.items()}
 
 
 @functools.cache
-def _syntax_hash(path: Path) -> str:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def _syntax_hash(source: bytes) -> str:
+    tree = ast.parse(source)
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     for node in ast.walk(tree):
         if isinstance(node, documented) and ast.get_docstring(node):
             node.body = node.body[1:]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
-
-
-@functools.cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
