@@ -101,7 +101,7 @@ rule probe_residual:
         options=lambda w: GRAPH.probe_residual(w.codebook).options,
         version=stage_version("codebook"),
     message:
-        "codebook {wildcards.codebook}: what the quantization residual tells of speaker and phone"
+        "codebook {wildcards.codebook}: linear probes of the residual for speaker and phone"
     shell:
         "bowerbird probe-residual"
         " --manifest {input.manifest}"

@@ -1,6 +1,6 @@
 # READS   what the experiment's stage reads (config/systems/): features, audio, pairs, codebook, models of earlier stages
 # WRITES  training/<experiment>/<stage>/model.safetensors  config.json  metrics.jsonl
-# Checkpoints are not declared: they outlive a failed job, and the next one goes on from them.
+# Checkpoints are not declared: they outlive a failed job, and the next one resumes from them.
 
 
 rule train_stage:

@@ -23,7 +23,7 @@ LAYERS = (
     ("audio",),
     ("errors",),
 )
-HEIGHT = {room: -number for number, layer in enumerate(LAYERS) for room in layer}
+HEIGHT = {name: -number for number, layer in enumerate(LAYERS) for name in layer}
 
 
 def test_the_root_lists_the_layers_and_nothing_else() -> None:
@@ -34,12 +34,12 @@ def test_the_root_lists_the_layers_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("name", [name for name in modules() if name])
 def test_imports_go_one_way(name: str) -> None:
-    room = name.split(".")[0]
+    own = name.split(".")[0]
     for other in imports(name):
-        other_room = other.split(".")[0]
-        if other_room == room or not other_room:
+        other_layer = other.split(".")[0]
+        if other_layer == own or not other_layer:
             continue
-        assert HEIGHT[other_room] < HEIGHT[room], f"{name} imports {other}: against the direction, or sideways"
+        assert HEIGHT[other_layer] < HEIGHT[own], f"{name} imports {other}: against the direction, or sideways"
 
 
 @pytest.mark.parametrize("name", [name for name in modules() if name.startswith("stages.")])

@@ -228,25 +228,11 @@ def test_16_audio_is_resampled_with_a_filter() -> None:
 def test_17_batches_do_not_change_an_embedding(tmp_path: Path) -> None:
     """Zeros that pad a batch are speech to models without an attention mask."""
     import torch
-    from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMForXVector
+    from tiny_xvector import write_xvector
 
     from bowerbird.encoders.verifiers import load_verifier
 
-    torch.manual_seed(0)
-    config = WavLMConfig(
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        conv_dim=(8,) * 7,
-        num_conv_pos_embeddings=4,
-        num_conv_pos_embedding_groups=2,
-        tdnn_dim=(8, 8, 8, 8, 12),
-        xvector_output_dim=10,
-    )
-    model = WavLMForXVector(config).eval()
-    model.save_pretrained(tmp_path)
-    Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(tmp_path)
+    model = write_xvector(tmp_path, normalizes=False)
     wave = voice(120, 1.0, 0).astype(np.float32) / 32768
     padded = torch.from_numpy(np.concatenate([wave, np.zeros(3 * RATE, np.float32)]))[None]
     with torch.no_grad():

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import soundfile
-from report_fixture import EVIL, IDENTITY, fake_run
+from report_fixture import EVIL, IDENTITY, fake_residual, fake_run
 
 from bowerbird.artifacts.files import write_json, write_text
 from bowerbird.artifacts.tables import read_table, write_table
@@ -523,6 +523,22 @@ def test_scores_are_drawn_over_the_size_of_the_codebook(run: Path, tmp_path: Pat
     figure = figure[: figure.index("</figure>")]
     assert figure.count(">with compensation<") == figure.count(">without<") == 1
     assert "qrvc-wide" not in figure
+
+
+def test_the_residual_of_a_codebook_that_a_system_uses_is_on_the_page(run: Path, tmp_path: Path) -> None:
+    part = tmp_path / "run"
+    shutil.copytree(run, part)
+    study = read_yaml(part / "config.yaml")
+    study["experiments"]["qrvc"] = {"system": "qrvc", "codebook": "k16"}
+    write_text(part / "config.yaml", dump_config(parse_config(study)))
+    fake_residual(part / "codebook" / "k16")
+    page = write(part, tmp_path / "report", players=0)
+    text = Page(page).text
+    assert "It holds 12.3 % of the features' energy" in text
+    assert "those that phones " + " ".join(EVIL.split()) + " recognizes" in text
+    source = page.read_text(encoding="utf-8")
+    section = source[source.index("Residual of the quantization") :]
+    assert section[: section.index("</section>")].count("<figure") == 2
 
 
 def test_weights_from_elsewhere_are_named_once(run: Path) -> None:

@@ -75,7 +75,7 @@ def test_conditions_are_different_and_positive(conditions: list[float]) -> None:
         TrialsConfig(conditions=conditions)
 
 
-def test_pools_by_session_keep_the_judges_chapter_from_the_system() -> None:
+def test_pools_by_session_keep_the_verifiers_chapter_from_the_system() -> None:
     table = manifest()
     session = dict(zip(table["utt_id"], table["session"], strict=True))
     count = "a reference is of the session of the judge's utterance"

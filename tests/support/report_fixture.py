@@ -166,6 +166,25 @@ def fake_codebook(path: Path) -> None:
     write_table(path, pd.DataFrame(table), IDENTITY, extra={"facts": {"perplexity": 12.5, "dead_codes": 1}})
 
 
+def fake_residual(folder: Path) -> None:
+    """Probes of a codebook's residual in ``folder``, and its points in two directions."""
+    parts = [("S", 0.9, 0.6), ("Q", 0.3, 0.5), ("R", 0.8, 0.2)]
+    probes = [
+        {"representation": part, "dim": 4, "target": target, "accuracy": accuracy, "chance": 0.2}
+        for part, *accuracies in parts
+        for target, accuracy in zip(("speaker", "phone"), accuracies, strict=True)
+    ]
+    points = [
+        {"representation": part, "speaker": speaker, "x": x, "y": -x}
+        for part in "sRQ"
+        for x, speaker in enumerate("abc")
+    ]
+    identity = Identity("codebook.residual", 1, {"phonetic": f"phones {EVIL}"})
+    facts = {"codes": 16, "residual_energy": 0.123, "utterances": 5}
+    write_table(folder / "pca.parquet", pd.DataFrame(points), identity)
+    write_table(folder / "residual.parquet", pd.DataFrame(probes), identity, extra={"facts": facts})
+
+
 def fake_pairs(path: Path, agreement: float) -> None:
     table = pd.DataFrame({"cosine_mean": np.linspace(0.4, 0.9, 12), "coverage": np.linspace(0.1, 0.3, 12)})
     facts = {

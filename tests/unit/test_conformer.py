@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from tensors import millions, noise
 from torch import Tensor, nn
 
 from bowerbird.config.systems.takin import PpgStage
@@ -15,14 +16,6 @@ from bowerbird.systems.base import Batch, StageInputs
 from bowerbird.systems.takin.recognizer import SIZES, PpgTraining, mask_spectrogram
 
 NANO = {"layers": 2, "width": 32, "heads": 2, "feedforward": 64, "channels": 4, "dropout": 0.0}
-
-
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def millions(module: nn.Module) -> float:
-    return sum(p.numel() for p in module.parameters()) / 1e6
 
 
 def full(**options: Any) -> ConformerCtc:

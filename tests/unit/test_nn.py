@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torchaudio
+from tensors import millions
 from torch import nn
 
 from bowerbird.nn.discriminators import (
@@ -26,10 +27,6 @@ from bowerbird.nn.sourcefilter import PITCHES, Controls, SourceFilter, pitch_los
 from bowerbird.nn.vocos import InverseStftHead, Vocos
 from bowerbird.systems.vocoder.network import build_generator
 from bowerbird.systems.vocoder.synthesis import Vocoder
-
-
-def millions(module: nn.Module) -> float:
-    return sum(p.numel() for p in module.parameters()) / 1.0e6
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from tensors import noise
 from torch import nn
 
 from bowerbird.config.loading import parse_config
@@ -31,10 +32,6 @@ def full(**options: Any) -> Converter:
 def nano(conditioning: str = "concat") -> Converter:
     torch.manual_seed(0)
     return awake(Converter(8, conditioning=conditioning, **NANO))
-
-
-def noise(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def test_the_full_converter_has_77_million_parameters() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from tensors import millions, noise
 
 from bowerbird.config.systems.qrvc import ResynthesisStage
 from bowerbird.nn.discriminators import vits_discriminators
@@ -19,14 +20,6 @@ from bowerbird.systems.qrvc.network import Disentangler
 from bowerbird.systems.qrvc.system import QrVC
 from bowerbird.systems.qrvc.training import ResynthesisTraining
 from bowerbird.systems.vocoder.network import build_generator
-
-
-def noise(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def millions(*modules: torch.nn.Module) -> float:
-    return sum(p.numel() for module in modules for p in module.parameters()) / 1e6
 
 
 def test_sizes_are_the_published_ones() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from tensors import noise
 
 from bowerbird.config.loading import parse_config
 from bowerbird.config.systems.stepback import ClassifierStage, DualFlowStage, PreparationStage, StepbackExperiment
@@ -28,10 +29,6 @@ BANDS, SPEAKERS = 12, ("ann", "bob", "cat")
 SIZES = {"channels": 16, "latent": 8, "dropout": 0.0, "speaker_dim": 6, "batch_size": 4}
 SIZES |= {"conv_bank_size": 2, "conv_bank_channels": 4}
 TERMS = ("reconstruction", "toward", "away", "amendment", "robustness")
-
-
-def noise(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def batch(labels: tuple[int, ...] = (0, 1, 2, 0), frames: int = 32) -> Batch:

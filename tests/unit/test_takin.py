@@ -1,4 +1,4 @@
-"""Takin-VC beside its paper: the quantizer, both timbre modules, the field, sizes, noise by item, BigVGAN."""
+"""Takin-VC beside its paper: content, both timbre modules, the field, sizes, noise by item."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from tensors import millions, noise
 from torch import Tensor, nn
 
 from bowerbird.artifacts.files import write_json
 from bowerbird.config.loading import parse_config
 from bowerbird.config.systems.takin import ContentStage, FlowStage, TakinExperiment
 from bowerbird.errors import BowerbirdError
-from bowerbird.nn.bigvgan import AntiAliased, BigVgan
-from bowerbird.nn.discriminators import bigvgan_discriminators
-from bowerbird.nn.rvq import EmaCodebook, ResidualQuantizer
 from bowerbird.nn.timbre import ContextTimbre, TimbreMemory
 from bowerbird.nn.unet import FiLM, UNet
 from bowerbird.systems.base import Batch, StageInputs, Utterance
@@ -40,14 +38,6 @@ SMALL = {
 AUXILIARY = {"mels": {"dim": 10}, "phones": {"dim": 5}, "speaker_embeddings": {"dim": 4}}
 
 
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def millions(module: nn.Module) -> float:
-    return sum(p.numel() for p in module.parameters()) / 1e6
-
-
 def stage(auxiliary: dict[str, Any] = AUXILIARY, **options: Any) -> FlowTraining:
     torch.manual_seed(0)
     return FlowTraining(FlowStage(**{**SMALL, **options}), StageInputs(7, auxiliary=auxiliary))
@@ -64,66 +54,6 @@ def batch(size: int = 3, frames: int = 11, prompt: int = 9, seed: int = 0) -> Ba
         "uniform": torch.rand(size, generator=torch.Generator().manual_seed(seed + 5)),
     }
     return Batch(tuple(f"u{number}" for number in range(size)), tensors)
-
-
-def test_the_codebook_starts_from_k_means_and_follows_the_data() -> None:
-    torch.manual_seed(0)
-    centres = 10 * noise(6, 3)
-    codebook = EmaCodebook(24, 3, decay=0.5)
-    vectors = centres.repeat(40, 1) + 0.1 * noise(240, 3, seed=1)
-    for _ in range(20):
-        codebook(vectors)
-    assert torch.cdist(centres, codebook.centroids).min(1).values.max() < 0.25
-    for _ in range(40):
-        codebook(vectors + 1.0)
-    assert torch.cdist(centres + 1.0, codebook.centroids).min(1).values.max() < 0.25
-
-
-def test_dead_codes_start_again_and_none_move_in_evaluation() -> None:
-    torch.manual_seed(0)
-    codebook = EmaCodebook(16, 3, decay=0.8)
-    for step in range(60):
-        codebook(noise(64, 3, seed=step))
-    with torch.no_grad():
-        codebook.centroids[3:], codebook.sums[3:] = 100.0, 100.0 * codebook.usage[3:, None]
-    assert codebook(noise(500, 3))[1].unique().numel() <= 3
-    for step in range(60):
-        codebook(noise(64, 3, seed=100 + step))
-    codebook.eval()
-    before = codebook.centroids.clone()
-    assert codebook(noise(500, 3))[1].unique().numel() == 16
-    assert torch.equal(codebook.centroids, before)
-
-
-def test_each_level_quantizes_what_is_left_and_gradients_pass_straight_through() -> None:
-    torch.manual_seed(0)
-    quantizer = ResidualQuantizer(3, 16, 4)
-    vectors = noise(200, 4).requires_grad_(True)
-    for _ in range(5):
-        quantizer(vectors.detach())
-    quantizer.eval()
-    quantized = quantizer(vectors[:50].view(5, 10, 4))
-    assert quantized.codes.shape == (5, 10, 3)
-    errors = [
-        float(
-            (
-                vectors[:50]
-                - sum(
-                    level.centroids[quantized.codes.view(50, 3)[:, n]]
-                    for n, level in enumerate(list(quantizer.levels)[:depth])
-                )
-            )
-            .square()
-            .mean()
-            .detach()
-        )
-        for depth in (1, 2, 3)
-    ]
-    assert errors[0] > errors[1] > errors[2]
-    assert float(quantized.commitment.detach()) == pytest.approx(sum(errors), rel=1e-4)
-    weights = noise(5, 10, 4, seed=9)
-    (quantized.vectors * weights).sum().backward()
-    assert torch.allclose(vectors.grad[:50], weights.view(50, 4))
 
 
 @pytest.mark.parametrize("fusion", ["product", "weighted_sum"])
@@ -326,55 +256,6 @@ def test_the_full_sizes_step() -> None:
     training.losses("model", one, prediction, 1)["total"].backward()
     for name, parameter in training.model.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
-
-
-def test_bigvgan_base_has_14_million_parameters_and_makes_320_samples_a_frame() -> None:
-    published = BigVgan(100, upsample_rates=(8, 8, 2, 2), upsample_kernels=(16, 16, 4, 4))
-    generator = BigVgan()
-    assert millions(published) == pytest.approx(14.0, abs=0.05)
-    assert millions(generator) == pytest.approx(13.82, abs=0.01)
-    wave = generator(noise(2, 5, 80))
-    assert wave.shape == (2, 1600)
-    wave.square().mean().backward()
-    for name, parameter in generator.named_parameters():
-        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
-
-
-def test_bigvgan_hears_no_further_than_it_says() -> None:
-    torch.manual_seed(0)
-    generator = BigVgan(8, channels=16).eval()
-    mels = noise(1, 81, 8)
-    changed = mels.clone()
-    changed[:, 40] += 1.0
-    with torch.no_grad():
-        differs = (generator(mels) != generator(changed))[0].nonzero()[:, 0]
-    reach = max(40 * 320 - int(differs.min()), int(differs.max()) - 41 * 320 + 1) / 320
-    assert 0 < reach <= generator.context_frames
-
-
-def test_activations_are_anti_aliased() -> None:
-    """Most of what folds back is gone, and slow waves pass. The published filters are short: they are no wall."""
-    time = torch.arange(2048, dtype=torch.float32)
-    tone = torch.sin(2 * torch.pi * 0.33 * time)[None, None]
-    layer = AntiAliased(1)
-    with torch.no_grad():
-        plain, clean = layer.activation(tone), layer(tone)
-    fold = int(0.34 * 2048)  # twice 0.33 is 0.66, which is heard as 0.34
-
-    def level(wave: Tensor) -> float:
-        spectrum = torch.fft.rfft(wave[0, 0] * torch.hann_window(2048)).abs()
-        return float(spectrum[fold - 4 : fold + 5].max())
-
-    assert level(clean) < 0.3 * level(plain)
-    slow = torch.sin(2 * torch.pi * 0.02 * time)[None, None]
-    with torch.no_grad():
-        assert torch.allclose(layer(slow)[..., 64:-64], layer.activation(slow)[..., 64:-64], atol=0.01)
-
-
-def test_bigvgans_discriminators_are_five_periods_and_three_resolutions() -> None:
-    scores, layers = bigvgan_discriminators()(noise(2, 4000))
-    assert len(scores) == 8 and all(score.shape[0] == 2 for score in scores)
-    assert [len(activations) for activations in layers] == [6] * 8
 
 
 class Echo:

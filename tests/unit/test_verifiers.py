@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hub_cache import add_to_cache, use_cache
 from onnx_files import write_embedder, write_opinion
+from tiny_xvector import write_xvector
 
 from bowerbird.artifacts.files import file_sha256
 from bowerbird.encoders.verifiers import ExportedVerifier, XVectorVerifier, load_verifier
@@ -20,24 +21,8 @@ WAVE = np.sin(np.arange(16000) / 9).astype(np.float32) * 0.5
 @pytest.fixture(scope="module")
 def xvector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny WavLM with an x-vector head and random weights, saved as the hub's models are."""
-    import torch
-    from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMForXVector
-
     folder = tmp_path_factory.mktemp("models") / "wavlm-sv"
-    torch.manual_seed(0)
-    config = WavLMConfig(
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        conv_dim=(8,) * 7,
-        num_conv_pos_embeddings=4,
-        num_conv_pos_embedding_groups=2,
-        tdnn_dim=(8, 8, 8, 8, 12),
-        xvector_output_dim=10,
-    )
-    WavLMForXVector(config).save_pretrained(folder)
-    Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder)
+    write_xvector(folder)
     return folder
 
 

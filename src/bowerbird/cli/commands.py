@@ -44,7 +44,8 @@ STAGE_COMMANDS = {
         "bowerbird.stages.codebook.usage:summarize_units", "how often each code is used, by which speakers"
     ),
     "probe-residual": Command(
-        "bowerbird.stages.codebook.residual:probe_residual", "what the quantization residual tells of speaker and phone"
+        "bowerbird.stages.codebook.residual:probe_residual",
+        "linear probes of the quantization residual for speaker and phone",
     ),
     "search-pairs": Command(
         "bowerbird.stages.pairs.search:search_pairs", "nearest frames of donor speakers for one shard"

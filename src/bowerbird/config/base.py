@@ -30,7 +30,7 @@ class Section(pydantic.BaseModel):
 class StageOptions(Section):
     """What every training stage has."""
 
-    steps: int = Field(1000, ge=1, description="optimizer steps; raising it goes on from the last checkpoint")
+    steps: int = Field(1000, ge=1, description="optimizer steps; a raised number resumes from the last checkpoint")
     batch_size: int = Field(16, ge=1, description="items per step, over all GPUs")
     accumulate: int = Field(1, ge=1, description="micro-batches per step; batch_size is their sum")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the forward pass")

@@ -268,7 +268,7 @@ class Graph:
     def score_trials(self, experiment: str, family: str) -> Job:
         """One family of metrics over one experiment's conversions."""
         values = _values(self.config.evaluation, include=set(FAMILIES[family]))
-        heard = (self.paths.evaluation_table("transcripts"),) if family == "intelligibility" else ()
+        transcripts = (self.paths.evaluation_table("transcripts"),) if family == "intelligibility" else ()
         return Job(
             "score-trials",
             "evaluation",
@@ -279,10 +279,10 @@ class Graph:
                 "trials": (self.paths.trials,),
                 "manifest": (self.paths.manifest,),
                 "audio": self.paths.all_shards("audio"),
-                "transcripts": heard,
+                "transcripts": transcripts,
             },
             {"family": family, **values},
-            options=" ".join([flags(values), *(["--transcripts", str(heard[0])] if heard else [])]),
+            options=" ".join([flags(values), *(["--transcripts", str(transcripts[0])] if transcripts else [])]),
         )
 
     def summarize_scores(self) -> Job:

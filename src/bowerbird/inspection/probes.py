@@ -32,7 +32,7 @@ TARGETS = ("speaker", "phone")  # of the probes of a residual
 
 
 def audit_residual(root: Path = Path("results/demo")) -> int:
-    """Print what each codebook's residual tells: accuracy of linear probes for speaker and phone, in percent."""
+    """Print the accuracy of linear probes of each codebook's residual for speaker and phone, in percent."""
     tables = sorted(root.glob(str(Paths(root).codebook_table("*", "residual").relative_to(root))))
     if not tables:
         raise BowerbirdError(f"{root}: no codebook/*/residual.parquet; make them with: make run ARGS=codebook")

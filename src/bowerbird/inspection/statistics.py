@@ -273,7 +273,7 @@ def nearest_frames(frames: VariantFrames, utt_id: str, frame: int, count: int = 
 
 @dataclass(frozen=True)
 class SpeakerAccuracy:
-    """How often the speaker is told right from ``source``, and how often without looking at it."""
+    """Accuracy of naming the speaker from ``source``, and the chance level."""
 
     source: str
     accuracy: float
@@ -302,5 +302,5 @@ def speaker_accuracy_of_units(units: np.ndarray, speaker: np.ndarray, is_fitted:
     commonest = int(np.bincount(who[is_fitted]).argmax())
     guess = np.where(counts.sum(axis=1) > 0, counts.argmax(axis=1), commonest)
     truth = who[~is_fitted]
-    right = float((guess[units[~is_fitted]] == truth).mean())
-    return SpeakerAccuracy("a unit", right, float((truth == commonest).mean()))
+    accuracy = float((guess[units[~is_fitted]] == truth).mean())
+    return SpeakerAccuracy("a unit", accuracy, float((truth == commonest).mean()))

@@ -22,7 +22,7 @@ class AnchorRule:
     metric: str
     anchor: str
     sign: Literal[-1, 1]
-    others: tuple[str, ...]  # kinds of experiments, and anchors, that it holds against
+    compared_with: tuple[str, ...]  # kinds of experiments, and anchors, that it holds against
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def check_anchors(differences: pd.DataFrame, kinds: dict[str, str], roles: dict[
     for rule in RULES:
         rows = differences[differences["metric"] == rule.metric].to_dict("records") if len(differences) else []
         pairs = [pair for row in rows if (pair := _anchor_minus_other(row, rule.anchor, roles))]
-        pairs = [(name, row) for name, row in pairs if {kinds.get(name), roles.get(name)} & {*rule.others}]
+        pairs = [(name, row) for name, row in pairs if {kinds.get(name), roles.get(name)} & {*rule.compared_with}]
         wrong = [(name, row) for name, row in pairs if rule.sign * row["difference"] < 0]
         out_of_order = [name for name, row in wrong if row["low"] > 0 or row["high"] < 0]
         undecided = [name for name, _ in wrong if name not in out_of_order]

@@ -22,7 +22,7 @@ def check_prompt_range(stage: str, shortest: float, longest: float) -> None:
 class ConverterStage(AdamWStage):
     """Palindromic VC, stage 2: the Transformer that learns the way back from retrieved features to the target's own."""
 
-    steps: int = Field(200_000, ge=1, description="optimizer steps; raising it goes on from the last checkpoint")
+    steps: int = Field(200_000, ge=1, description="optimizer steps; a raised number resumes from the last checkpoint")
     layers: int = Field(6, ge=1, description="of the Transformer")
     heads: int = Field(16, ge=1, description="of attention")
     width: int = Field(1024, ge=8, description="of the Transformer; 1024 with 6 layers: 77 M parameters")
@@ -65,7 +65,7 @@ class RevocoderStage(GanStage):
         "palindromic",
         description="palindromic: MR-STFT + LSGAN, as in stage 1; knnvc: 45 mel + feature matching + LSGAN",
     )
-    steps: int = Field(500_000, ge=1, description="optimizer steps; raising it goes on from the last checkpoint")
+    steps: int = Field(500_000, ge=1, description="optimizer steps; a raised number resumes from the last checkpoint")
     prompt_min_s: float = Field(3.0, gt=0, description="shortest prompt the converter gets; lengths are uniform")
     prompt_max_s: float = Field(10.0, gt=0, description="longest prompt")
     context_frames: int = Field(

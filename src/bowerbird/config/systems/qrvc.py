@@ -21,7 +21,7 @@ class ResynthesisStage(GanStage):
         description="hifigan-1024: QR-VC's, for features of 1024 dimensions; the others train on two cores",
     )
     losses: Literal["qrvc"] = Field("qrvc", description="LSGAN + 2 feature matching + 20 mel")
-    steps: int = Field(500_000, ge=1, description="optimizer steps; raising it goes on from the last checkpoint")
+    steps: int = Field(500_000, ge=1, description="optimizer steps; a raised number resumes from the last checkpoint")
     segment_frames: int = Field(28, ge=4, description="frames of the crop the generator learns on (20 ms each)")
     context_frames: int = Field(150, ge=4, description="frames around it, of which the residual's mean is the speaker")
     variation_dim: int = Field(8, ge=0, description="channels of speaking variation; 0: without compensation")

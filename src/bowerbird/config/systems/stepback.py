@@ -30,7 +30,7 @@ class SpectrogramStage(StageOptions):
 class PreparationStage(SpectrogramStage):
     """Stepback, stage 1: encoder and decoder learn to reconstruct. The sizes of both are decided here."""
 
-    steps: int = Field(8000, ge=1, description="optimizer steps; raising it goes on from the last checkpoint")
+    steps: int = Field(8000, ge=1, description="optimizer steps; a raised number resumes from the last checkpoint")
     speakers: Literal["reference", "table"] = Field(
         "reference",
         description="reference: a voice is the embedding of some of its speech (zero-shot); table: one vector for each "
@@ -51,7 +51,7 @@ class PreparationStage(SpectrogramStage):
 class ClassifierStage(SpectrogramStage):
     """Stepback, stage 2: the speaker classifier of spectrograms, frozen afterwards."""
 
-    steps: int = Field(20_000, ge=1, description="optimizer steps; raising it goes on from the last checkpoint")
+    steps: int = Field(20_000, ge=1, description="optimizer steps; a raised number resumes from the last checkpoint")
     channels: int = Field(512, ge=8, description="of its convolutions")
     dropout: float = Field(0.3, ge=0, lt=1, description="after each block")
     scale: float = Field(15.0, gt=0, description="speakers: reference: factor of the cosines before the softmax")
@@ -63,7 +63,7 @@ class ClassifierStage(SpectrogramStage):
 class DualFlowStage(SpectrogramStage):
     """Stepback, stage 3: one latent, two flows: back to its own speaker, and away to another."""
 
-    steps: int = Field(80_000, ge=1, description="optimizer steps; raising it goes on from the last checkpoint")
+    steps: int = Field(80_000, ge=1, description="optimizer steps; a raised number resumes from the last checkpoint")
     reconstruction_weight: float = Field(10.0, ge=0, description="of L_rec, the own speaker's flow")
     toward_weight: float = Field(
         1.0, ge=0, description="of L_to: the conversion is classified as the target (lambda_to)"

@@ -17,7 +17,7 @@ from bowerbird.config.systems.vocoder import start_reference, vocoder_reference
 class PpgStage(AdamWStage):
     """Takin-VC's recognizer: a Conformer of ours with CTC on the corpus's transcripts; what it computes are features."""
 
-    steps: int = Field(200_000, ge=1, description="optimizer steps; raising it goes on from the last checkpoint")
+    steps: int = Field(200_000, ge=1, description="optimizer steps; a raised number resumes from the last checkpoint")
     symbols: Literal["characters", "words"] = Field(
         "characters",
         description="characters: of the transcripts; words: what spaces separate, for transcripts that are phones",
@@ -69,7 +69,7 @@ class ContentStage(HybridContentOptions, GanStage):
     `start_from` starts the decoder.
     """
 
-    steps: int = Field(200_000, ge=1, description="optimizer steps; raising it goes on from the last checkpoint")
+    steps: int = Field(200_000, ge=1, description="optimizer steps; a raised number resumes from the last checkpoint")
     generator: Literal["hifigan", "hifigan-nano", "vocos-nano", "sourcefilter-nano"] = Field(
         "hifigan", description="the decoder; all but hifigan train on two cores"
     )
@@ -81,7 +81,7 @@ class ContentStage(HybridContentOptions, GanStage):
 class FlowStage(HybridContentOptions, AdamWStage):
     """Takin-VC, stage 2: conditional flow matching with both timbre modules; the content encoder learns on."""
 
-    steps: int = Field(400_000, ge=1, description="optimizer steps; raising it goes on from the last checkpoint")
+    steps: int = Field(400_000, ge=1, description="optimizer steps; a raised number resumes from the last checkpoint")
     context_layers: int = Field(6, ge=0, description="of context-aware cross-attention; 0: without (ablation)")
     context_width: int = Field(1024, ge=8, description="of the cross-attention")
     heads: int = Field(8, ge=1, description="of all attention")

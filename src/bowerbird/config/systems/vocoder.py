@@ -21,7 +21,7 @@ class VocoderStage(GanStage):
     losses: Literal["knnvc", "palindromic"] = Field(
         "knnvc", description="knnvc: 45 mel + feature matching + LSGAN; palindromic: MR-STFT + LSGAN"
     )
-    steps: int = Field(1_000_000, ge=1, description="optimizer steps; raising it goes on from the last checkpoint")
+    steps: int = Field(1_000_000, ge=1, description="optimizer steps; a raised number resumes from the last checkpoint")
 
 
 class VocoderExperiment(ExperimentBase):

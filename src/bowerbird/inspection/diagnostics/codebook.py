@@ -37,7 +37,7 @@ def diagnose_codebook(graph: Graph, name: str, frame: str, count: int) -> Diagno
     stats["codes"] = f"{num_codes}, {(used == 0).sum()} dead; perplexity {perplexity(used):.1f}"
     spread = measure_spread(centroids)
     stats["rank"] = f"{spread.effective_rank:.1f} of {centroids.shape[1]} dimensions in effect; {spread.num_dead} dead"
-    stats["collapse"] = _describe_twins(centroids)
+    stats["collapse"] = _describe_near_duplicates(centroids)
     drift = measure_use_drift(codes, num_codes, sample.file, sample.speaker)
     stats["drift"] = describe_drift(drift, "standard deviations between a shard's use of a code and the others'")
     ordered = np.sort(used)[::-1]
@@ -56,13 +56,13 @@ def diagnose_codebook(graph: Graph, name: str, frame: str, count: int) -> Diagno
     return found
 
 
-def _describe_twins(centroids: np.ndarray) -> str:
+def _describe_near_duplicates(centroids: np.ndarray) -> str:
     """How many of ``centroids (K, D)`` have the direction of another one, and how near the nearest other usually is."""
     rows = unit_rows(centroids)
     cosine = rows @ rows.T - 2 * np.eye(len(rows), dtype=np.float32)
     nearest = cosine.max(axis=1)
     return (
-        f"{int((nearest > SAME_COSINE).sum())} codes have a twin (cosine above {SAME_COSINE:g}); nearest other "
+        f"{int((nearest > SAME_COSINE).sum())} codes have a near-duplicate (cosine above {SAME_COSINE:g}); nearest other "
         f"centroid: cosine {float(np.median(nearest)):.3f} in the median"
     )
 

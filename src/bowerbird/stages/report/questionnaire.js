@@ -46,7 +46,7 @@ const ask = () => {
   get("question").textContent = title;
   get("scale").textContent = scale;
   get("place").textContent = `Question ${place + 1} of ${order.length}`;
-  const players = question.sounds.map((source, side) => player(question.kind === "abx" ? "AB"[side] : "Recording", source));
+  const players = question.clips.map((source, side) => player(question.kind === "abx" ? "AB"[side] : "Recording", source));
   if (question.reference) players.unshift(player("Reference: the person", question.reference));
   get("players").replaceChildren(...players);
   const options = question.kind === "abx" ? [["A", "A", ""], ["B", "B", ""]] : SCALE[question.kind].map((name, at) => [String(at + 1), String(at + 1), name]);

@@ -34,7 +34,7 @@ class Question:
 
     id: str
     kind: str  # mos, smos, abx
-    sounds: list[str]  # links: one, or A and B
+    clips: list[str]  # links: one, or A and B
     reference: str = ""  # link to real speech of the target
 
 
@@ -48,8 +48,8 @@ def write_questionnaire(trials: Sequence[ListeningTrial], assets: Path, title: s
         for kind, labels in _asked_about(trial, has_reference=bool(reference)):
             text = json.dumps([kind, shared["trial_id"], labels])
             name = hashlib.sha256(text.encode()).hexdigest()[:12]
-            sounds = [links[label] for label in labels]
-            questions.append(Question(name, kind, sounds, "" if kind == "mos" else reference))
+            clips = [links[label] for label in labels]
+            questions.append(Question(name, kind, clips, "" if kind == "mos" else reference))
             key[name] = {"kind": kind, "systems": labels, **shared}
     if not questions:
         return ""

@@ -1,6 +1,6 @@
 """`train-stage`: one stage of one system, from shards to a model folder.
 
-Kill it at any time and run the same command again: it goes on from its last checkpoint, and the result is the same.
+Kill it at any time and run the same command again: it resumes from its last checkpoint, and the result is the same.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def train_stage(
     """Train one stage of an experiment; ``output`` is its model.safetensors, the rest is written beside it.
 
     ``models`` are "role=folder". Returns 0, or 75 when SIGTERM or SIGUSR1 stopped it during its steps: then a checkpoint was
-    saved, and the same command goes on from there.
+    saved, and the same command resumes from there.
     """
     torch.set_num_threads(runtime.threads)
     shards = {"features": features, "audio": audio, "pairs": pairs, "mels": mels, "phones": phones}
