@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from doc_pages import PAGES, blocks, code_words, commands, links, name_of, prose
+from doc_pages import PAGES, anchors, blocks, code_words, commands, links, name_of, prose
 from source_tree import PACKAGE, REPOSITORY
 
 from bowerbird.cli.commands import COMMANDS, STAGE_COMMANDS, split_command
@@ -40,14 +40,17 @@ def overlay(name: str) -> Path:
 
 
 @of_pages
-def test_links_lead_to_files(page: Path) -> None:
-    assert [target for target in links(page) if not (page.parent / target).exists()] == []
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    for file, anchor in links(page):
+        target = page.parent / file if file else page
+        assert target.exists(), f"{file}: no such file"
+        assert not anchor or anchor in anchors(target), f"{file}#{anchor}: no such heading"
 
 
 @of_pages
 def test_paths_of_the_repository_exist(page: Path) -> None:
-    """What is in backticks and begins with one of its folders; the log may name what is gone."""
-    if page in LOG:
+    """What is in backticks and begins with one of its folders; log and changelog may name what is gone."""
+    if page in LOG or page.name == "CHANGELOG.md":
         return
     words = [word for word in code_words(page) if word.startswith(FOLDERS) and not re.search(r"[\s<*{]", word)]
     assert [word for word in words if not (REPOSITORY / word).exists()] == []
@@ -115,7 +118,7 @@ def test_entries_of_the_log_are_short(page: Path) -> None:
 
 
 def test_every_day_of_the_log_is_listed() -> None:
-    listed = {target for target in links(REPOSITORY / "docs" / "log" / "README.md") if target.endswith(".md")}
+    listed = {file for file, _ in links(REPOSITORY / "docs" / "log" / "README.md") if file.endswith(".md")}
     assert listed >= {page.name for page in LOG} - {"README.md"}
 
 

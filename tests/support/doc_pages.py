@@ -10,7 +10,11 @@ from pathlib import Path
 
 from source_tree import REPOSITORY
 
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+FOLDERS = ("docs", "examples", "workflow", "src")  # that hold pages
+PAGES = [
+    *sorted(REPOSITORY.glob("*.md")),
+    *(page for name in FOLDERS for page in sorted((REPOSITORY / name).rglob("*.md"))),
+]
 SHELL = ("", "sh", "bash", "console")  # languages of blocks that hold commands
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", flags=re.M | re.S)
 
@@ -45,10 +49,16 @@ def prose(page: Path) -> str:
     return FENCE.sub("", page.read_text(encoding="utf-8"))
 
 
-def links(page: Path) -> list[str]:
-    """Targets of the links to files, without what follows a '#'."""
+def links(page: Path) -> list[tuple[str, str]]:
+    """Links inside the repository as (file, anchor): the file relative to the page, "" for the page itself."""
     targets = re.findall(r"\]\(([^)\s]+)\)", prose(page))
-    return [path for target in targets if ":" not in target and (path := target.partition("#")[0])]
+    return [(path, anchor) for target in targets if ":" not in target for path, _, anchor in [target.partition("#")]]
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors of the headings of a page, as the usual renderers make them: small letters, hyphens, no punctuation."""
+    headings = re.findall(r"^#+ +(.+?) *$", prose(page), flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def code_words(page: Path) -> list[str]:
