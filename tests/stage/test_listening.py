@@ -45,7 +45,7 @@ def test_the_page_names_no_system(report: Path, key: dict) -> None:
     assert not [name for name in systems - {"source"} if name in page]
     assert "key.json" not in page
     for question in asked(report):
-        for link in [*question["sounds"], *filter(None, [question["reference"]])]:
+        for link in [*question["clips"], *filter(None, [question["reference"]])]:
             assert (report / link).is_file() and re.fullmatch(r"assets/listening/[0-9a-f]{16}\.flac", link)
 
 

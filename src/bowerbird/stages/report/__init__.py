@@ -5,4 +5,4 @@
 
 from __future__ import annotations
 
-VERSION = 6
+VERSION = 7
