@@ -101,7 +101,7 @@ def test_lists_are_named_by_hash_and_length(tmp_path: Path) -> None:
 def test_both_verifiers_are_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     compare_runs([run(tmp_path / "one", {"a": 0.3, "b": 0.1})])
     assert (
-        "Speaker similarity by verifier; second verifier: none; judged by one verifier only." in capsys.readouterr().out
+        "Speaker similarity by verifier; second verifier: none; scored by one verifier only." in capsys.readouterr().out
     )
 
 

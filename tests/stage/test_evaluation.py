@@ -66,7 +66,7 @@ class FixedRecognizer(Recognizer):
     def __init__(self, name: str = "fixed", text: str = TEXTS[0]) -> None:
         self.name, self.text = name, text
 
-    def transcribe(self, waves: Sequence[np.ndarray]) -> list[str]:
+    def transcribe(self, waves: Sequence[np.ndarray], language: str) -> list[str]:
         return [self.text for _ in waves]
 
     def describe(self) -> ModelIdentity:
@@ -94,7 +94,7 @@ def verifier(monkeypatch: pytest.MonkeyPatch) -> SpectrumVerifier:
     dnsmos = SimpleNamespace(
         score=lambda _: dict.fromkeys(OUTPUTS, 3.0), describe=lambda: ModelIdentity("dnsmos", "2" * 64)
     )
-    monkeypatch.setattr(intelligibility, "load_recognizer", lambda *_: FixedRecognizer())
+    monkeypatch.setattr(intelligibility, "load_recognizer", lambda *_, **__: FixedRecognizer())
     monkeypatch.setattr(speaker, "load_verifier", lambda *_: spectra)
     monkeypatch.setattr(quality, "DnsmosScorer", lambda: dnsmos)
     return spectra
@@ -341,7 +341,7 @@ def test_quality_can_be_scored_of_some_trials_the_same_for_all(
         table = table[table["metric"].str.startswith("dnsmos")]
         known = table[table["value"].notna()]
         assert known["trial_id"].nunique() == 2
-        assert (table["note"] == "not among the evaluation.quality_trials = 2 that are judged").sum() == 4
+        assert (table["note"] == "not among the evaluation.quality_trials = 2 that are scored").sum() == 4
         chosen.append(set(known["trial_id"]))
     assert chosen[0] == chosen[1]
 

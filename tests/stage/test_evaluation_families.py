@@ -121,7 +121,7 @@ def test_dwer_is_against_what_is_recognized_in_the_source(
     study: Study, anchors: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = TEXTS[0].replace("birch", "perch")
-    monkeypatch.setattr(intelligibility, "load_recognizer", lambda *_: FixedRecognizer(text=wrong))
+    monkeypatch.setattr(intelligibility, "load_recognizer", lambda *_, **__: FixedRecognizer(text=wrong))
     transcripts = transcribed(study, tmp_path / "transcripts.parquet")
     assert read_table(transcripts)["utt_id"].tolist() == ["a0", "b0", "c0"]
     paths = []
@@ -149,7 +149,7 @@ def test_transcripts_by_another_recognizer_are_refused(
     study: Study, anchors: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     transcripts = transcribed(study, tmp_path / "transcripts.parquet")
-    monkeypatch.setattr(intelligibility, "load_recognizer", lambda *_: FixedRecognizer(name="another"))
+    monkeypatch.setattr(intelligibility, "load_recognizer", lambda *_, **__: FixedRecognizer(name="another"))
     with pytest.raises(BowerbirdError, match="transcribed by 'fixed', not by 'another'"):
         score_trials(
             anchors["ground-truth"],
@@ -167,7 +167,7 @@ def test_transcripts_by_another_recognizer_are_refused(
 def test_a_source_without_words_has_no_dwer(
     study: Study, anchors: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intelligibility, "load_recognizer", lambda *_: FixedRecognizer(text=""))
+    monkeypatch.setattr(intelligibility, "load_recognizer", lambda *_, **__: FixedRecognizer(text=""))
     transcripts = transcribed(study, tmp_path / "transcripts.parquet")
     score_trials(
         anchors["ground-truth"],
@@ -183,7 +183,7 @@ def test_a_source_without_words_has_no_dwer(
     table = read_table(tmp_path / "s.parquet")
     assert values(table, "mwer") == [1.0] * 3  # an empty hypothesis is all words deleted
     assert np.isnan(values(table, "dword_hits")).all()
-    assert set(table.loc[table["metric"] == "dword_hits", "note"]) == {"nothing was heard in the source"}
+    assert set(table.loc[table["metric"] == "dword_hits", "note"]) == {"nothing was recognized in the source"}
 
 
 def test_distortion_needs_parallel_truth_and_opinions_their_file(

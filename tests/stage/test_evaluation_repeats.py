@@ -80,7 +80,7 @@ def test_scored_twice_every_table_has_the_same_bytes(study: Study, tmp_path: Pat
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
     rows = read_table(tmp_path / "one" / "ground-truth" / "speaker.parquet")
     assert set(rows.loc[rows["metric"] == "secs", "model"]) == {"resemblyzer"}
-    verifiers = {"first": "resemblyzer", "second": "none; judged by one verifier only"}
+    verifiers = {"first": "resemblyzer", "second": "none; scored by one verifier only"}
     for table in ("ground-truth/speaker.parquet", "summary.parquet"):
         assert read_identity(tmp_path / "one" / table)["verifiers"] == verifiers
 

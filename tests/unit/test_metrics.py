@@ -234,8 +234,8 @@ def test_pocketsphinx_does_not_remember_the_utterance_before(spoken: list[tuple[
 
     recognizer = load_recognizer("pocketsphinx")
     waves = [wave for wave, _ in spoken]
-    forwards = recognizer.transcribe(waves)
-    quiet = recognizer.transcribe([np.zeros(8000, np.float32), waves[2], *waves[1::-1], waves[0][:0]])
+    forwards = recognizer.transcribe(waves, "en")
+    quiet = recognizer.transcribe([np.zeros(8000, np.float32), waves[2], *waves[1::-1], waves[0][:0]], "en")
     assert forwards == [*quiet[3:1:-1], quiet[1]]
     assert quiet[-1] == ""
     assert any(forwards)
@@ -243,7 +243,7 @@ def test_pocketsphinx_does_not_remember_the_utterance_before(spoken: list[tuple[
 
 
 def test_closed_set_finds_the_sentence_and_can_refuse(spoken: list[tuple[np.ndarray, str]]) -> None:
-    from bowerbird.encoders.recognizer import ClosedSetRecognizer
+    from bowerbird.encoders.dictation import ClosedSetRecognizer
 
     texts = [text for _, text in spoken]
     recognizer = ClosedSetRecognizer([*texts, "She sells sea shells by the sea shore.", "qqqx zzzkj"])
@@ -307,9 +307,9 @@ def test_a_ctc_directory_loads_and_spells(ctc_folder: Path) -> None:
     path = [5, 5, 0, 5, 4, 4, 6, 0, 0]  # A A _ A | B: "AA B"
     assert recognizer.decode(np.eye(13)[path]) == "AA B"
     wave = np.random.default_rng(0).normal(size=RATE).astype(np.float32)
-    alone = recognizer.transcribe([wave])
-    assert recognizer.transcribe([wave[:4000], wave])[1:] == alone
-    assert recognizer.transcribe([np.zeros(0, np.float32)]) == [""]
+    alone = recognizer.transcribe([wave], "en")
+    assert recognizer.transcribe([wave[:4000], wave], "en")[1:] == alone
+    assert recognizer.transcribe([np.zeros(0, np.float32)], "en") == [""]
     identity = recognizer.describe()
     assert identity.model == ctc_folder.name and len(identity.weights_sha256) == 64
     assert load_recognizer(str(ctc_folder)).describe() == identity
@@ -354,9 +354,37 @@ def test_a_whisper_directory_loads_and_runs(tmp_path: Path) -> None:
     recognizer = load_recognizer(str(tmp_path))
     assert isinstance(recognizer, SequenceRecognizer)
     wave = np.random.default_rng(0).normal(size=RATE).astype(np.float32)
-    texts = recognizer.transcribe([wave, wave])
+    texts = recognizer.transcribe([wave, wave], "en")
     assert texts[0] == texts[1] and isinstance(texts[0], str)
-    assert recognizer.transcribe([np.zeros(0, np.float32)]) == [""]
+    assert recognizer.transcribe([np.zeros(0, np.float32)], "en") == [""]
+
+
+def test_a_multilingual_model_is_told_the_language(tmp_path: Path) -> None:
+    """It was never told, so it guessed from converted speech; and what it does not know is not asked of it."""
+    from types import SimpleNamespace
+
+    from bowerbird.encoders.checkpoint import ModelIdentity
+    from bowerbird.encoders.recognizer import SequenceRecognizer
+
+    asked = []
+    generation = SimpleNamespace(is_multilingual=True, lang_to_id={"<|en|>": 1, "<|de|>": 2})
+    model = SimpleNamespace(
+        generation_config=generation, device="cpu", generate=lambda **options: asked.append(options) or [[0]]
+    )
+
+    class Processor:
+        feature_extractor = SimpleNamespace(n_samples=30 * RATE)
+
+        def __call__(self, wave: np.ndarray, **_: object) -> dict:
+            return {}
+
+        def batch_decode(self, *_: object, **__: object) -> list[str]:
+            return ["text"]
+
+    recognizer = SequenceRecognizer(model, Processor(), ModelIdentity("m", "0" * 64))
+    assert recognizer.transcribe([np.zeros(RATE, np.float32)], "de-AT") == ["text"]
+    assert (asked[0]["language"], asked[0]["task"]) == ("de", "transcribe")
+    assert recognizer.speaks("en-GB") and not recognizer.speaks("fr")
 
 
 def whisper_tokenizer(folder: Path):

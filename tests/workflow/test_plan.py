@@ -78,6 +78,10 @@ CHANGES = {
     "conversion: one system": ({"experiments": {"knnvc": {"k": 3}}}, CONVERTED),
     "conversion: all": ({"conversion": {"loudness": "none"}}, CONVERTED),
     "evaluation: one family": ({"evaluation": {"normalizer": "whisper-basic"}}, {"score_trials", *SCORES}),
+    "evaluation: recognizer": (
+        {"evaluation": {"asr": "whisper-base"}},
+        {"transcribe_sources", "score_trials", *SCORES},
+    ),
     "evaluation: intervals": ({"evaluation": {"bootstrap": 200}}, SCORES),
     "report": ({"report": {"players": 3}}, {"write_report"}),
 }
@@ -97,6 +101,7 @@ NUMBERS = {
     "training: vocoder": {"train_stage": 3, "convert_trials": 3},  # the converter learns through it
     "conversion: one system": {"convert_trials": 1, "score_trials": 3},
     "conversion: all": {"convert_trials": 7, "score_trials": 21},
+    "evaluation: recognizer": {"transcribe_sources": 1, "score_trials": 7},
     "evaluation: one family": {"score_trials": 7},  # intelligibility of seven experiments, no other family
 }
 

@@ -11,7 +11,13 @@ from bowerbird.config.sections.features import GE2E
 from bowerbird.config.study import Config
 from bowerbird.errors import BowerbirdError
 
-PACKAGED = {"", "pocketsphinx", "resemblyzer", GE2E}  # shipped with this package or the packages that it needs
+PACKAGED = {
+    "",
+    "pocketsphinx",
+    "whisper-base",
+    "resemblyzer",
+    GE2E,
+}  # shipped with this package or the packages that it needs
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 

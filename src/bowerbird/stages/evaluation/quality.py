@@ -38,7 +38,7 @@ class QualityScorer(Scorer):
             values, note = self.dnsmos(wave), ""
         else:
             values = dict.fromkeys(OUTPUTS, math.nan)
-            note = f"not among the evaluation.quality_trials = {len(self.chosen)} that are judged"
+            note = f"not among the evaluation.quality_trials = {len(self.chosen)} that are scored"
         scores = _model_scores(values, self.dnsmos_identity, note)
         return [*scores, *self._opinion_scores(wave, ""), self._distortion(trial, wave)]
 
