@@ -100,15 +100,6 @@ def _equal_errors(accepted: str, rejected: str) -> Pooling:
 
 INTELLIGIBILITY = (
     Metric(
-        "sentence_accuracy",
-        "Sentence",
-        "intelligibility",
-        1,
-        "trials whose sentence was recognized among all the trials' sentences",
-        unit="%",
-        is_headline=True,
-    ),
-    Metric(
         "wer",
         "WER",
         "intelligibility",
@@ -139,6 +130,14 @@ INTELLIGIBILITY = (
     ),
     Metric("mwer", "mWER", "intelligibility", -1, "mean over trials of each one's own word error rate", unit="%"),
     Metric("mcer", "mCER", "intelligibility", -1, "mean over trials of each one's own character error rate", unit="%"),
+    Metric(
+        "sentence_accuracy",
+        "Sentence",
+        "intelligibility",
+        1,
+        "trials whose sentence was recognized among all the trials' sentences",
+        unit="%",
+    ),
 )
 
 SPEAKER = (
