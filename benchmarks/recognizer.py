@@ -1,4 +1,4 @@
-"""How much silence Whisper needs after the speech: word error rate, and time, beside its full window of 30 s.
+"""How much silence Whisper needs after the speech. Prints the word error rate and the time of each rule, beside the full window of 30 s.
 
     python benchmarks/recognizer.py --data /path/to/librispeech-mini
 
