@@ -1,9 +1,10 @@
-"""How much silence Whisper needs after the speech. Prints the word error rate and the time of each rule, beside the full window of 30 s.
+"""How much silence does Whisper need after the speech?
 
     python benchmarks/recognizer.py --data /path/to/librispeech-mini
 
-Two lists: the recordings of the test speakers, and the same with noise 3 dB below the speech. A row is one rule of padding: silence
-behind the speech, and the length that a window has at least. Times are given as a share of the full window's, of one run.
+Prints the word error rate, the insertions and the time of each rule of padding: seconds of silence behind the speech, and the length
+that a window has at least. Times are shares of the full window's, of one run. A text that repeats itself is read again in the full
+window. Two lists: the recordings of the test speakers, and the same with noise 3 dB below the speech.
 """
 
 from __future__ import annotations
