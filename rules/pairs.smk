@@ -6,6 +6,7 @@ rule search_pairs:
     input:
         manifest=PATHS.manifest,
         features=lambda w: GRAPH.search_pairs(w.pairs, w.shard).inputs["features"],
+        keys=lambda w: GRAPH.search_pairs(w.pairs, w.shard).inputs["keys"],
     output:
         pairs=PATHS.pairs("{pairs}", "{shard}"),
         distances=PATHS.distances("{pairs}", "{shard}"),
@@ -26,6 +27,7 @@ rule search_pairs:
         "bowerbird search-pairs"
         " --manifest {input.manifest}"
         " --features {input.features}"
+        " --keys {input.keys}"
         " --shard {wildcards.shard}"
         " --output {output.pairs}"
         " {params.options}"

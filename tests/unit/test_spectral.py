@@ -32,6 +32,6 @@ def test_windows_leave_no_seam() -> None:
 
 def test_a_spectrogram_has_no_layer() -> None:
     with pytest.raises(
-        ValueError, match=r"log-mel: has no layers.*leave layer, normalize_input and precision at their"
+        ValueError, match=r"log-mel: has no layers.*leave layer, layers, normalize_input and precision at"
     ):
         FeaturesConfig(encoder="log-mel", layer=3)

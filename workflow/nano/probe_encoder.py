@@ -38,7 +38,7 @@ from torch import Tensor
 from transformers import WavLMModel
 
 from bowerbird.audio import HOP, SAMPLE_RATE, int16_to_float
-from bowerbird.encoders.phone_head import PhoneHead
+from bowerbird.encoders.phone_head import PhoneReader
 
 WINDOW = 400  # samples that a frame of the encoder reads
 FRAMES_PER_SPEAKER = 2500
@@ -214,7 +214,7 @@ def linear_probes(frames: Frames, feature: Tensor) -> tuple[float, float, float,
     )
 
 
-def print_corpus(name: str, frames: Frames, phones: list[str], head: PhoneHead | None) -> None:
+def print_corpus(name: str, frames: Frames, phones: list[str], head: PhoneReader | None) -> None:
     """Print the table of a corpus, one row per feature; ``phones`` are the names of its phones in order."""
     speakers = len(frames.speaker.unique())
     print(f"\n{name}: {speakers} speakers, {len(frames.phone)} frames, {len(phones)} phones")
@@ -227,10 +227,10 @@ def print_corpus(name: str, frames: Frames, phones: list[str], head: PhoneHead |
             f"       {speaker:5.1%}   {error:5.2f}   {explained:5.2f}"
         )
     if head is not None:
-        guess = head.posteriors(frames.features[f"layer {head.layer}"]).argmax(1).tolist()
+        guess = head.posteriors(frames.features[f"layer {head.below.layer}"]).argmax(1).tolist()
         pairs = zip(guess, frames.phone.tolist(), strict=True)
         accuracy = float(np.mean([head.phones[g] == phones[t] for g, t in pairs]))
-        print(f"phone head on layer {head.layer}: frame accuracy {accuracy:.1%}")
+        print(f"phone head on layer {head.below.layer}: frame accuracy {accuracy:.1%}")
 
 
 def real_time_factor(model: WavLMModel, layers: int | None, duration_s: float = 10.0, runs: int = 5) -> float:
@@ -278,8 +278,8 @@ def main() -> None:
     torch.set_num_threads(1)
     model = WavLMModel.from_pretrained(options.encoder, dtype=torch.float32).eval()
     folder = options.head or options.encoder.parent / "nano-phones"
-    head = PhoneHead.load(str(folder), "--head") if (folder / "config.json").exists() else None
-    layer = head.layer if head else model.config.num_hidden_layers
+    head = PhoneReader.load(str(folder), "--head") if (folder / "config.json").exists() else None
+    layer = head.below.layer if head else model.config.num_hidden_layers
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"{parameters / 1e6:.2f} M parameters, hidden {model.config.hidden_size}, layer {layer}")
     some, every = real_time_factor(model, layer), real_time_factor(model, None)

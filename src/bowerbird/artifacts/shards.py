@@ -7,7 +7,7 @@ utterance with its offset and length, and the identity of both files.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +179,16 @@ def shard_paths(folder: str | os.PathLike[str]) -> list[Path]:
     if not found:
         raise BowerbirdError(f"{folder}: no shard-NNNN.npy here; run the stage that writes them")
     return found
+
+
+def open_spaces(paths: Sequence[Path], names: Iterable[str]) -> dict[str, Shards]:
+    """The shards of several variants of features by name, in the order of ``names``: a variant's name is that of its folder."""
+    folders: dict[str, list[Path]] = {name: [] for name in names}
+    for path in map(Path, paths):
+        if path.parent.name not in folders:
+            raise BowerbirdError(f"{path}: of none of the features {', '.join(folders)}; give the shards of those")
+        folders[path.parent.name].append(path)
+    for name, found in folders.items():
+        if not found:
+            raise BowerbirdError(f"search: {name}: no shards of these features are given; give all of them")
+    return {name: Shards(found) for name, found in folders.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bowerbird.config.base import ModelReference, Variant
+from bowerbird.config.base import ModelReference
 from bowerbird.config.paths import ASSETS, Paths, bundled
 from bowerbird.config.sections.features import FeaturesConfig
 from bowerbird.config.study import Config
@@ -54,11 +54,12 @@ class ModelFiles:
         files: dict[str, tuple[Path, ...]] = {}
         models: dict[str, Path | ModelReference] = {}
         for role, source in sources.items():
-            if isinstance(source, Variant):
-                files[role] = self.paths.variant(source.section, source.name)
+            if isinstance(source, ModelReference):
+                files[role] = self.files(source, owner)
+                models[role] = self.as_option(source, owner)
                 continue
-            files[role] = self.files(source, owner)
-            models[role] = self.as_option(source, owner)
+            variants = source if isinstance(source, tuple) else (source,)
+            files[role] = tuple(path for v in variants for path in self.paths.variant(v.section, v.name))
         return files, models
 
     def located(self, section: FeaturesConfig) -> FeaturesConfig:

@@ -20,6 +20,9 @@ def check_references(config: Config) -> None:
     for kind in ("codebook", "pairs"):
         for name, section in getattr(config, kind).items():
             _check_defined(f"{kind}.{name}.features", section.features, "features", config.features)
+    for name, pairs in config.pairs.items():
+        for space in pairs.search:
+            _check_defined(f"pairs.{name}.search", space, "features", config.features)
     for name, variant in config.features.items():
         reference = variant.model()
         if reference is not None and reference.kind == "trained":
@@ -31,6 +34,10 @@ def check_references(config: Config) -> None:
         for stage in experiment.stages:
             _check_inputs(config, name, experiment.training_inputs(stage))
         _check_inputs(config, name, experiment.conversion_inputs())
+        try:
+            experiment.check_features(config.features)
+        except ValueError as error:
+            raise ValueError(f"{where}.{error}") from None
     _check_recognizers(config)
     _check_pretrained_vocoders(config)
 
@@ -41,9 +48,11 @@ def _check_inputs(config: Config, name: str, inputs: Inputs) -> None:
         if isinstance(source, ModelReference):
             if source.kind == "trained":
                 _check_trained(config, f"experiments.{name}.{role}", name, source)
-        elif source.section != "audio":
-            section = "codebook" if source.section == "units" else source.section
-            _check_defined(f"experiments.{name}.{role}", source.name, section, getattr(config, section))
+            continue
+        for variant in source if isinstance(source, tuple) else (source,):
+            if variant.section != "audio":
+                section = "codebook" if variant.section == "units" else variant.section
+                _check_defined(f"experiments.{name}.{role}", variant.name, section, getattr(config, section))
 
 
 def _check_trained(config: Config, where: str, owner: str, reference: ModelReference) -> None:

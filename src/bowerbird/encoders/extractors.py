@@ -23,14 +23,18 @@ from torch import Tensor
 from bowerbird.audio import SAMPLE_RATE
 from bowerbird.config.sections.features import GE2E, FeaturesConfig
 from bowerbird.encoders.checkpoint import TRANSFORMERS, Checkpoint, find_checkpoint
-from bowerbird.encoders.phone_head import PhoneHead
-from bowerbird.encoders.phonetic import PhoneticModel, find_phonetic, load_phonetic
+from bowerbird.encoders.phone_head import PhoneReader
+from bowerbird.encoders.phonetic import find_phonetic, load_phonetic
+from bowerbird.encoders.phonetic_base import PhoneticModel
 from bowerbird.encoders.selfsupervised import SelfSupervisedEncoder, load_encoder
 from bowerbird.encoders.speaker import load_speaker_encoder
 from bowerbird.encoders.spectral import SpectralEncoder, SpectrumDefinition, load_spectral
+from bowerbird.encoders.world import WorldDefinition, WorldEncoder
 from bowerbird.errors import BowerbirdError
 
 logger = logging.getLogger(__name__)
+
+Definition = Checkpoint | SpectrumDefinition | WorldDefinition  # what an encoder's features are determined by
 
 FLOAT16_MAX = float(np.finfo(np.float16).max)  # 65504
 
@@ -80,6 +84,7 @@ class FeatureExtractor:
             "encoder": self.checkpoint.name,
             "revision": self.checkpoint.revision,
             "layer": self.options.layer,
+            **({"layers": self.options.layers} if self.options.layers else {}),
             "weights_sha256": self.checkpoint.weights_sha256,
         }
 
@@ -95,9 +100,7 @@ class FeatureExtractor:
     @property
     def margin(self) -> int:
         """Zeros added at each end: 0, or enough that frame i is centered on samples 320 i to 320 (i + 1)."""
-        if (
-            self.options.padding != "center" or self.options.kind == "spectrogram"
-        ):  # a spectrogram's frames are centered
+        if self.options.padding != "center" or self.options.kind == "spectrogram":  # whose frames are centered
             return 0
         return (self.encoder.receptive_field - self.encoder.hop) // 2
 
@@ -214,14 +217,16 @@ class FeatureExtractor:
 
 def _load_encoder(
     options: FeaturesConfig, key: str
-) -> tuple[Checkpoint | SpectrumDefinition, SelfSupervisedEncoder | SpectralEncoder | PhoneticModel]:
+) -> tuple[Definition, SelfSupervisedEncoder | SpectralEncoder | WorldEncoder | PhoneticModel]:
     """The encoder of a kind that gives frames, and what its weights are."""
     if options.kind == "spectrogram":
         return SpectrumDefinition(options.encoder), load_spectral(options.encoder)
+    if options.kind == "world":
+        return WorldDefinition(), WorldEncoder()
     if options.kind == "phonetic":
         return load_phonetic(options, key)
     checkpoint = find_checkpoint(options.model() or options.encoder, f"{key}.encoder", TRANSFORMERS)
-    return checkpoint, load_encoder(checkpoint, options.layer, key)
+    return checkpoint, load_encoder(checkpoint, options.all_layers, key)
 
 
 def to_float16(features: Tensor, name: str, key: str) -> np.ndarray:
@@ -308,6 +313,8 @@ def current_weights(options: FeaturesConfig) -> str:
         return ""
     if options.kind == "spectrogram":
         return SpectrumDefinition(options.encoder).weights_sha256
+    if options.kind == "world":
+        return WorldDefinition().weights_sha256
     if options.kind == "speaker":
         return load_speaker_encoder(options.encoder).identity.weights_sha256
     if options.kind == "phonetic":
@@ -316,27 +323,26 @@ def current_weights(options: FeaturesConfig) -> str:
 
 
 class PhoneticEncoder:
-    """A linear phone head and the encoder below it: waves in, phone posteriors at 50 frames per second out."""
+    """A phone head and the encoder below it: waves in, phone posteriors at 50 frames per second out."""
 
     def __init__(self, spec: str = "bundled:nano-phones", device: str | torch.device = "cpu") -> None:
-        self.head = PhoneHead.load(spec)
-        options = FeaturesConfig(encoder=self.head.encoder, layer=self.head.layer)
-        self.extractor = FeatureExtractor(options, device, key=spec)
-        self.head.check_dim(self.extractor.dim)
+        self.reader = PhoneReader.load(spec)
+        self.extractor = FeatureExtractor(self.reader.below, device, key=spec)
+        self.reader.check_dim(self.extractor.dim)
 
     @property
     def phones(self) -> tuple[str, ...]:
         """The phones that the columns of the posteriors stand for, in order."""
-        return self.head.phones
+        return self.reader.phones
 
     def posteriors(self, wave: np.ndarray | Tensor) -> Tensor:
         """Probabilities ``(T, P)`` float32 of a wave ``(N,)`` at 16 kHz; each row sums to 1."""
-        return self.head.posteriors(self.extractor.extract(wave))
+        return self.reader.posteriors(self.extractor.extract(wave))
 
     def from_features(self, features: Tensor) -> Tensor:
         """Probabilities ``(T, P)`` of features ``(T, D)`` of this encoder's own layer."""
-        return self.head.posteriors(features)
+        return self.reader.posteriors(features)
 
     def describe(self) -> dict[str, Any]:
         """The head and the encoder below it, each with the SHA-256 of its weights."""
-        return {**self.head.describe(), "below": self.extractor.describe()}
+        return {**self.reader.describe(), "below": self.extractor.describe()}

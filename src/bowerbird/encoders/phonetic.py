@@ -2,9 +2,9 @@
 
 Features of kind ``phonetic`` come from one of these, as the folder's ``config.json`` says:
 
-* a linear phone head on one layer of a self-supervised encoder (`phone_head`): posteriors of phones;
+* a phone head on layers of a self-supervised encoder or of Whisper (`phone_head`): posteriors of phones;
 * a CTC model of `transformers` (wav2vec 2.0, HuBERT, WavLM): posteriors of its symbols;
-* Whisper's encoder: hidden states of one layer;
+* Whisper's encoder: hidden states of one layer, or of several (`whisper_states`);
 * the Conformer that a Takin-VC experiment trains on the corpus: posteriors of its symbols, or hidden states of one block.
 
 Shapes: ``N`` samples, ``T`` frames, ``D`` feature dimension (``P`` where it counts phones or symbols).
@@ -17,53 +17,41 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bowerbird.artifacts.models import read_model_config
-from bowerbird.audio import HOP, SAMPLE_RATE
-from bowerbird.config.sections.features import FeaturesConfig
-from bowerbird.encoders.checkpoint import TRANSFORMERS, Checkpoint, find_checkpoint
-from bowerbird.encoders.phone_head import PhoneHead
+from bowerbird.config.sections.features import WHISPER_BASE, FeaturesConfig
+from bowerbird.encoders.checkpoint import CTRANSLATE2, TRANSFORMERS, Checkpoint, find_checkpoint, peek_config
+from bowerbird.encoders.phone_head import HeadOutput, PhoneReader, is_phone_head
+from bowerbird.encoders.phonetic_base import PhoneticModel
 from bowerbird.encoders.selfsupervised import MODEL_TYPES, SelfSupervisedEncoder, load_encoder
 from bowerbird.encoders.transformers_models import TRAINING_ONLY, load_config, load_model
+from bowerbird.encoders.whisper import is_ctranslate2, packaged_whisper
+from bowerbird.encoders.whisper_states import WhisperStates, load_whisper_states
 from bowerbird.errors import BowerbirdError
 from bowerbird.nn.conformer import ConformerCtc
 
-
-class PhoneticModel(nn.Module):
-    """A recognizer that is used as an encoder: 50 frames per second, as many as a self-supervised encoder gives.
-
-    ``forward`` takes waves ``(N,)`` at 16 kHz and gives features ``(T, D)``, one each.
-    """
-
-    hop, receptive_field = HOP, HOP + 80
-    is_windowed = True  # long utterances may go through in windows that start at multiples of the hop
-    dim: int
-
-    def num_frames(self, num_samples: int) -> int:
-        """Frames of ``num_samples``."""
-        return max((num_samples - 80) // HOP, 0)
+Below = SelfSupervisedEncoder | WhisperStates  # what a phone head reads
+MOST_SECONDS = 30  # that Whisper reads in one piece
 
 
-class HeadPosteriors(PhoneticModel):
-    """Posteriors of a phone head, from features that are rounded to float16 as those on disk are."""
+class HeadOutputs(PhoneticModel):
+    """What a phone head gives, from features that are rounded to float16 as those on disk are."""
 
-    weight: Tensor  # (P, D)
-    bias: Tensor  # (P,)
-
-    def __init__(self, head: PhoneHead, below: SelfSupervisedEncoder) -> None:
+    def __init__(self, reader: PhoneReader, below: Below, output: HeadOutput) -> None:
         super().__init__()
-        head.check_dim(below.dim)
-        self.below, self.dim = below, len(head.phones)
-        self.register_buffer("weight", head.weight)
-        self.register_buffer("bias", head.bias)
+        reader.check_dim(below.dim)
+        self.below, self.head, self.output = below, reader.head, output
+        discriminants = reader.head.discriminants
+        self.dim = len(reader.phones)
+        if output == "discriminants" and discriminants is not None:
+            self.dim = discriminants.out_features
 
     def forward(self, waves: Sequence[Tensor]) -> list[Tensor]:
-        """Waves ``(N,)`` at 16 kHz to probabilities ``(T, P)``, one each."""
-        return [F.linear(features.half().float(), self.weight, self.bias).softmax(-1) for features in self.below(waves)]
+        """Waves ``(N,)`` at 16 kHz to probabilities, their roots ``(T, P)``, or discriminants ``(T, L)``, one each."""
+        return [self.head.read(features.half().float(), self.output) for features in self.below(waves)]
 
 
 class CtcPosteriors(PhoneticModel):
@@ -79,25 +67,6 @@ class CtcPosteriors(PhoneticModel):
     def forward(self, waves: Sequence[Tensor]) -> list[Tensor]:
         """Waves ``(N,)`` at 16 kHz to probabilities ``(T, P)``, one each."""
         return [self.model(wave[None]).logits[0].float().softmax(-1)[: self.num_frames(len(wave))] for wave in waves]
-
-
-class WhisperStates(PhoneticModel):
-    """Hidden states of one layer of Whisper's encoder, of windows of 30 s at most (what is missing is silence)."""
-
-    encoder: Any  # of transformers
-
-    def __init__(self, model: Any, reader: Any, layer: int) -> None:
-        super().__init__()
-        self.encoder, self.reader, self.layer, self.dim = model.encoder, reader, layer, model.config.d_model
-
-    def forward(self, waves: Sequence[Tensor]) -> list[Tensor]:
-        """Waves ``(N,)`` at 16 kHz to hidden states ``(T, D)``, one each."""
-        states = []
-        for wave in waves:
-            mels = self.reader(wave.cpu().numpy(), sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
-            hidden = self.encoder(mels.to(wave.device), output_hidden_states=True).hidden_states[self.layer]
-            states.append(hidden[0, : self.num_frames(len(wave))].float())  # of 1500 frames
-        return states
 
 
 class ConformerStates(PhoneticModel):
@@ -131,26 +100,49 @@ def load_conformer(checkpoint: Checkpoint, config: dict[str, Any], layer: int, w
     return ConformerStates(model, layer)
 
 
-def load_whisper_or_ctc(checkpoint: Checkpoint, options: FeaturesConfig, where: str) -> WhisperStates | CtcPosteriors:
-    """Whisper's encoder or a CTC model from the files of a model of `transformers`."""
-    from transformers import AutoModelForCTC, WhisperFeatureExtractor, WhisperModel
+def load_ctc(checkpoint: Checkpoint, where: str) -> CtcPosteriors:
+    """A CTC model from the files of a model of `transformers`."""
+    from transformers import AutoModelForCTC
 
-    config = load_config(checkpoint, where)
-    is_whisper = config.model_type == "whisper"
-    if not is_whisper and config.model_type not in MODEL_TYPES:
+    model_type = load_config(checkpoint, where).model_type
+    if model_type not in MODEL_TYPES:
+        raise BowerbirdError(f"{where}: is a {model_type}; supported: whisper, and CTC: {', '.join(MODEL_TYPES)}")
+    model = load_model(AutoModelForCTC, checkpoint, where, TRAINING_ONLY, dtype=torch.float32)
+    return CtcPosteriors(model)
+
+
+def find_encoder(options: FeaturesConfig, key: str) -> Checkpoint:
+    """The files of a self-supervised encoder, or of a Whisper: packaged, in CTranslate2's format, or in that of `transformers`."""
+    if options.encoder == WHISPER_BASE:
+        return packaged_whisper(f"{key}.encoder: {WHISPER_BASE}")
+    reference = options.model() or options.encoder
+    layout = CTRANSLATE2 if is_ctranslate2(peek_config(reference)) else TRANSFORMERS
+    return find_checkpoint(reference, f"{key}.encoder", layout)
+
+
+def load_states(checkpoint: Checkpoint, options: FeaturesConfig, key: str) -> Below:
+    """The states of an encoder that `find_encoder` found."""
+    return (
+        load_whisper(checkpoint, options, key)
+        if is_whisper(checkpoint)
+        else load_encoder(checkpoint, options.all_layers, key)
+    )
+
+
+def load_whisper(checkpoint: Checkpoint, options: FeaturesConfig, key: str) -> WhisperStates:
+    """The states of a Whisper, of windows that it can read."""
+    where = f"{key}.encoder: {checkpoint.name}"
+    if options.max_window_s > MOST_SECONDS:
         raise BowerbirdError(
-            f"{where}: is a {config.model_type}; supported: whisper, and CTC: {', '.join(MODEL_TYPES)}"
+            f"{where}: max_window_s {options.max_window_s:g}: Whisper reads {MOST_SECONDS} s at most; lower it"
         )
-    if is_whisper and not (options.layer <= config.encoder_layers and options.max_window_s <= 30):
-        raise BowerbirdError(
-            f"{where}: layer {options.layer}, max_window_s {options.max_window_s:g}: Whisper has layers 0 to "
-            f"{config.encoder_layers} and reads 30 s at most"
-        )
-    factory = WhisperModel if is_whisper else AutoModelForCTC
-    model = load_model(factory, checkpoint, where, (*TRAINING_ONLY, "proj_out"), dtype=torch.float32)
-    if not is_whisper:
-        return CtcPosteriors(model)
-    return WhisperStates(model, WhisperFeatureExtractor(feature_size=config.num_mel_bins), options.layer)
+    return load_whisper_states(checkpoint, options.all_layers, where)
+
+
+def is_whisper(checkpoint: Checkpoint) -> bool:
+    """Whether the files are those of a Whisper, in either format."""
+    config = read_model_config(checkpoint.folder)
+    return is_ctranslate2(config) or config.get("model_type") == "whisper"
 
 
 def find_phonetic(options: FeaturesConfig, key: str = "features") -> tuple[Checkpoint, Checkpoint | None]:
@@ -158,10 +150,10 @@ def find_phonetic(options: FeaturesConfig, key: str = "features") -> tuple[Check
 
     The weights of the first are then those of both.
     """
-    checkpoint = find_checkpoint(options.model() or options.encoder, f"{key}.encoder", TRANSFORMERS)
-    if "phones" not in read_model_config(checkpoint.folder):
+    checkpoint = find_encoder(options, key)
+    if not is_phone_head(checkpoint.folder):
         return checkpoint, None
-    below = find_checkpoint(PhoneHead.read(checkpoint).encoder, f"{key}.encoder", TRANSFORMERS)
+    below = find_encoder(PhoneReader.open(checkpoint).below, key)
     return replace(checkpoint, weights=(*checkpoint.weights, *below.weights)), below
 
 
@@ -169,12 +161,19 @@ def load_phonetic(options: FeaturesConfig, key: str = "features") -> tuple[Check
     """The phonetic encoder that ``options`` name, frozen, and its files; ``key`` names the options in errors."""
     checkpoint, below = find_phonetic(options, key)
     where, config = f"{key}.encoder: {checkpoint.name}", read_model_config(checkpoint.folder)
+    if options.head != "posteriors" and not (
+        below is not None and (options.head == "roots" or "discriminants" in config)
+    ):
+        has = "is no phone head" if below is None else "has no discriminants"
+        raise BowerbirdError(f"{key}.head: {options.head}: {checkpoint.name} {has}")
     model: PhoneticModel
     if below is not None:
-        head = PhoneHead.read(checkpoint)
-        model = HeadPosteriors(head, load_encoder(below, head.layer, key))
+        reader = PhoneReader.open(checkpoint)
+        model = HeadOutputs(reader, load_states(below, reader.below, key), options.head)
     elif config.get("model") == "conformer-ctc":
         model = load_conformer(checkpoint, config, options.layer, where)
+    elif is_whisper(checkpoint):
+        model = load_whisper(checkpoint, options, key)
     else:
-        model = load_whisper_or_ctc(checkpoint, options, where)
+        model = load_ctc(checkpoint, where)
     return checkpoint, model.eval().requires_grad_(False)

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bowerbird.encoders.checkpoint import Checkpoint
@@ -33,19 +34,20 @@ MODEL_TYPES = ("wavlm", "hubert", "wav2vec2")
 
 
 class SelfSupervisedEncoder(nn.Module):
-    """The part of a self-supervised model below one layer's output.
+    """The part of a self-supervised model below one layer's output, or below the highest of several.
 
-    ``forward`` takes waves of any lengths and gives each one's features as if it had been alone.
+    ``forward`` takes waves of any lengths and gives each one's features as if it had been alone. The outputs of several layers
+    are normalized one by one (mean 0, deviation 1 over the values of a frame), so that none outweighs the others, and joined.
     """
 
     model: Any  # of transformers, whose models have no type in common
     is_windowed = True  # long utterances may go through in windows that start at multiples of the hop
 
-    def __init__(self, model: nn.Module, layer: int) -> None:
+    def __init__(self, model: nn.Module, layers: Sequence[int]) -> None:
         super().__init__()
-        self.model, self.layer = model, layer
+        self.model, self.layers = model, tuple(layers)
         config = self.model.config
-        self.dim: int = config.hidden_size
+        self.dim: int = config.hidden_size * len(self.layers)
         self.kernels, self.strides = tuple(config.conv_kernel), tuple(config.conv_stride)
         self.pads_exactly = config.feat_extract_norm == "layer"
 
@@ -78,7 +80,9 @@ class SelfSupervisedEncoder(nn.Module):
         if min(frames) < max(frames):
             counts = torch.tensor(frames, device=hidden.device)
             mask = torch.arange(max(frames), device=hidden.device)[None] < counts[:, None]
-        hidden = self.model.encoder(hidden, attention_mask=mask).last_hidden_state
+        several = len(self.layers) > 1
+        output = self.model.encoder(hidden, attention_mask=mask, output_hidden_states=several)
+        hidden = join([output.hidden_states[n] for n in self.layers]) if several else output.last_hidden_state
         return [h[:count].float() for h, count in zip(hidden, frames, strict=True)]
 
     def _front_end(self, waves: Sequence[Tensor]) -> Tensor:
@@ -93,8 +97,13 @@ class SelfSupervisedEncoder(nn.Module):
         return nn.utils.rnn.pad_sequence(alone, batch_first=True)
 
 
-def load_encoder(checkpoint: Checkpoint, layer: int, key: str = "features") -> SelfSupervisedEncoder:
-    """The model of ``checkpoint`` up to ``layer``, frozen, in float32.
+def join(states: Sequence[Tensor]) -> Tensor:
+    """States ``(..., W)`` of several layers, each normalized over its W values, as one ``(..., L W)``."""
+    return torch.cat([F.layer_norm(state.float(), state.shape[-1:]) for state in states], dim=-1)
+
+
+def load_encoder(checkpoint: Checkpoint, layers: Sequence[int], key: str = "features") -> SelfSupervisedEncoder:
+    """The model of ``checkpoint`` up to the highest of ``layers``, which are given in order, frozen, in float32.
 
     ``key`` names the group of options in errors: ``features.NAME`` in a study.
     """
@@ -104,15 +113,16 @@ def load_encoder(checkpoint: Checkpoint, layer: int, key: str = "features") -> S
     config = load_config(checkpoint, where)
     if config.model_type not in MODEL_TYPES:
         raise BowerbirdError(f"{where}: is a {config.model_type}; supported: {', '.join(MODEL_TYPES)}")
-    total = config.num_hidden_layers
+    total, layer = config.num_hidden_layers, layers[-1]
     if layer > total:
         raise BowerbirdError(f"{key}.layer: {layer}: {checkpoint.name} has layers 0 to {total}")
     config.num_hidden_layers, config.layerdrop, config.apply_spec_augment = layer, 0.0, False
     model = load_model(AutoModel, checkpoint, where, config=config, dtype=torch.float32)
     if config.do_stable_layer_norm:
         model.encoder.layer_norm = nn.Identity()  # after the last layer: see the head of this file
-    logger.info("encoder: %s, layer %d of %d, weights %s", checkpoint.name, layer, total, checkpoint.weights[0])
+    listed = ", ".join(map(str, layers))
+    logger.info("encoder: %s, layer %s of %d, weights %s", checkpoint.name, listed, total, checkpoint.weights[0])
     logger.info("encoder: sha256 of its weights %s", checkpoint.weights_sha256)
     # under a mask WavLM mixes a boolean with a float one; torch says that this will change, on every call
     warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
-    return SelfSupervisedEncoder(model, layer)
+    return SelfSupervisedEncoder(model, layers)

@@ -90,6 +90,12 @@ class SearchPool:
         query = _to_tensor(queries, self.device)
         return self._exact(query, _norms(query), torch.from_numpy(indices).to(self.device)).cpu().numpy()
 
+    def similarities(self, queries: np.ndarray) -> np.ndarray:
+        """Cosines of ``queries (m, D)`` with the whole pool, float64 ``(m, P)``, to nine places: the rest is rounding."""
+        query = _to_tensor(queries, self.device).double()
+        norms = (_norms(query)[:, None] * self.norms).clamp_min(torch.finfo(torch.float64).tiny)
+        return (query @ self.vectors.double().T / norms).cpu().numpy().round(9)
+
     def _nearest_block(self, query: Tensor, k: int, banned: Tensor | None) -> tuple[Tensor, Tensor]:
         """`nearest` for a block ``(m, D)`` whose scores fit in memory; ``banned (P,)`` is true for vectors left out."""
         norms = _norms(query)
@@ -192,7 +198,10 @@ def _to_tensor(vectors: np.ndarray, device: torch.device) -> Tensor:
 def _norms(vectors: Tensor) -> Tensor:
     """Euclidean norms, float64 ``(n,)``, of vectors ``(n, D)``."""
     rows_at_once = _values_at_once(vectors.device) // max(1, vectors.shape[1])
-    norms = [vectors[rows].double().square_().sum(-1).sqrt() for rows in _blocks(len(vectors), rows_at_once)]
+    norms = [
+        vectors[rows].to(torch.float64, copy=True).square_().sum(-1).sqrt()
+        for rows in _blocks(len(vectors), rows_at_once)
+    ]
     return torch.cat(norms) if norms else torch.zeros(0, dtype=torch.float64, device=vectors.device)
 
 

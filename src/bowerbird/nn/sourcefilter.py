@@ -106,9 +106,13 @@ class SourceFilter(nn.Module):
             noise = torch.randn(pulses.shape[-1], generator=generator, device=pulses.device).expand_as(pulses)
             return self.filter_source(pulses, controls.harmonic) + self.filter_source(noise, controls.noise)
 
+    def synthesize(self, encoded: Tensor) -> Tensor:
+        """What `encode` gives, ``(B, T, PITCHES + 1 + 2 BANDS)``, to waveforms ``(B, N)``."""
+        return self.render(Controls.of(encoded))
+
     def forward(self, features: Tensor) -> Tensor:
         """Features ``(B, T, D)`` to waveforms ``(B, N)`` of ``N = 320 T`` samples."""
-        return self.render(Controls.of(self.encode(features)))
+        return self.synthesize(self.encode(features))
 
     def filter_source(self, source: Tensor, envelope: Tensor) -> Tensor:
         """A source ``(B, N)`` through minimum-phase filters, overlap-added: ``(B, N)``.

@@ -38,6 +38,7 @@ class Utterance:
     wave: Tensor  # (N,) float32, 16 kHz
     features: Tensor | None = None  # (T, D) float32
     phones: Tensor | None = None  # (T, D) float32: phonetic features, where the system reads such
+    keys: Tensor | None = None  # (T, K) float32: what frames are retrieved by, where it is not the features
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ ROLES: Mapping[str, str] = {
     "retrieved": "(B, T, D) float32: the mean of the retrieved neighbors of each frame",
     "mels": "(B, R T, M) float32: log-mel frames of the crop, R per frame of features",
     "phones": "(B, T, D) float32: phonetic features of the crop",
+    "world": "(B, T, 252) float32: WORLD's parameters of the crop, as `bowerbird.nn.world` has them",
     "speaker": "(B,) int64: position in `StageInputs.speakers`; -1 of a speaker outside the training split",
     "speaker_embedding": "(B, E) float32: of the utterance that the prompt is cut from; without prompts, of the item's own",
     "prompt": "(B, P, D) float32: other speech of the same speaker, zero-padded",
@@ -120,6 +122,7 @@ class BatchSpec:
     same_speaker_pairs: bool = False  # whether `retrieved` must come from the item's own speaker
     transcripts: str = ""  # whole utterances with their transcripts, as "characters" or "words"; without features
     longest_s: float = 0.0  # longest of such utterances
+    moments: frozenset[str] = frozenset()  # roles whose mean and deviation the stage is built with
 
     def __post_init__(self) -> None:
         _check_roles(self.roles | self.optional)
@@ -209,6 +212,8 @@ class StageInputs:
     symbols: tuple[str, ...] = ()  # of its transcripts, in order
     # by role (mels, phones, speaker_embeddings), for those that are given: "dim" and the identity of the features
     auxiliary: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    # by role, for those that the `BatchSpec` names: mean and deviation ``(D,)`` over a sample of training frames
+    moments: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
 
 class TrainingStage(ABC, Generic[OptionsT]):

@@ -6,13 +6,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from bowerbird.config.base import Section
+from bowerbird.config.sections.search import SearchOptions
 
 
-class PairsConfig(Section):
+class PairsConfig(SearchOptions):
     """Synthetic training pairs: each frame of a target utterance with its k nearest frames of a donor speaker."""
 
-    features: str = Field("nano", description="name in `features`")
+    features: str = Field("nano", description="name in `features`: what the pairs are of")
     k: int = Field(4, ge=1, le=64, description="neighbors per frame")
     method: Literal["nearest", "random", "shuffled"] = Field(
         "nearest",

@@ -15,8 +15,9 @@ from pydantic import Field
 
 from bowerbird.config.base import ModelReference, Section, StageOptions, Variant
 from bowerbird.config.merging import merge
+from bowerbird.config.sections.features import FeaturesConfig
 
-Inputs = dict[str, Variant | ModelReference]  # what a command reads, by role
+Inputs = dict[str, Variant | tuple[Variant, ...] | ModelReference]  # what a command reads, by role
 Kind = Literal["system", "control", "anchor"]
 
 
@@ -86,6 +87,9 @@ class ExperimentBase(Section):
         """(option, value) of each option that may name a model of a hub."""
         yield from ()
 
+    def check_features(self, features: Mapping[str, FeaturesConfig]) -> None:
+        """Raises a ValueError, which names the option, where it asks for what the study's ``features`` do not have."""
+
     # what it depends on
     def training_params(self, stage: str) -> dict[str, Any]:
         """What the bytes of a stage's model depend on besides its inputs."""
@@ -128,6 +132,10 @@ class ExperimentBase(Section):
     def verifiers(self) -> Iterator[tuple[str, str]]:
         """(verifier, what it does in this system) of each one that had a part in it."""
         yield from ()
+
+    def key_weights(self) -> Mapping[str, float]:
+        """The features that conversion searches in the place of those it reads, with weights; {} where it reads what it searches."""
+        return {}
 
     def codebook_name(self) -> str:
         """The codebook whose residual the system uses, "" for none."""

@@ -23,10 +23,12 @@ from bowerbird.config.systems.qrvc import QrvcExperiment
 from bowerbird.config.systems.stepback import StepbackExperiment
 from bowerbird.config.systems.takin import TakinExperiment
 from bowerbird.config.systems.vocoder import VocoderExperiment
+from bowerbird.config.systems.world import WorldExperiment
 from bowerbird.errors import BowerbirdError
 
 BUILT_IN: tuple[type[ExperimentBase], ...] = (
     VocoderExperiment,
+    WorldExperiment,
     KnnvcExperiment,
     PalindromicExperiment,
     QrvcExperiment,

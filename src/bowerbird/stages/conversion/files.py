@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from bowerbird.config.systems.knnvc import KnnvcExperiment
 from bowerbird.encoders.checkpoint import model_folder
 from bowerbird.errors import BowerbirdError
 from bowerbird.nn.device import pick_device
+from bowerbird.nn.keys import join_spaces
 from bowerbird.stages.conversion import VERSION
 from bowerbird.stages.conversion.trials import DEFAULT_OPTIONS, DEFAULT_RUNTIME, load_chunked
 from bowerbird.stages.conversion.waveforms import match_loudness, rms_and_peak, write_conversion
@@ -131,12 +132,15 @@ def read_speech(path: Path, role: str, min_s: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ConversionPlan:
-    """A system with what it needs: the options of its features and phones (None where it reads none), its models by role."""
+    """A system with what it needs: its models by role, and the options of each variant of features that it reads.
+
+    ``read`` says which variants stand in the roles features, phones and keys; a role without any is absent.
+    """
 
     experiment: ExperimentBase
     models: Mapping[str, Path]
-    features: FeaturesConfig | None = None
-    phones: FeaturesConfig | None = None
+    features: Mapping[str, FeaturesConfig]  # by the name of the variant
+    read: Mapping[str, Sequence[str]]  # names by role
 
 
 def plan_system(system: str, run: Path | None, name: str) -> ConversionPlan:
@@ -147,7 +151,8 @@ def plan_system(system: str, run: Path | None, name: str) -> ConversionPlan:
             given = f"--experiment {name}" if name else f"--system {system}"
             known = ", ".join(BUNDLED)
             raise BowerbirdError(f"{given}: needs --run FOLDER, a run that trained it (only {known} comes bundled)")
-        return ConversionPlan(chosen, {"vocoder": Path(bundled(chosen.vocoder))}, FeaturesConfig())
+        models = {"vocoder": Path(bundled(chosen.vocoder))}
+        return ConversionPlan(chosen, models, {chosen.features: FeaturesConfig()}, {"features": [chosen.features]})
     graph = Graph.of_run(run)
     key = choose_experiment(graph.config, run, system, name)
     experiment = graph.config.experiments[key]
@@ -159,9 +164,15 @@ def plan_system(system: str, run: Path | None, name: str) -> ConversionPlan:
         models[role] = model if isinstance(model, Path) else model_folder(str(model), f"--experiment: {key}")
         if not models[role].exists():
             raise BowerbirdError(f"--experiment: {key}: its {role} is not trained yet: {models[role]} is missing")
-    variants = {role: source.name for role, source in sources.items() if isinstance(source, Variant)}
-    options = {role: graph.models.located(graph.config.features[variant]) for role, variant in variants.items()}
-    return ConversionPlan(experiment, models, options.get("features"), options.get("phones"))
+    read: dict[str, list[str]] = {}
+    for role, source in sources.items():
+        variants = source if isinstance(source, tuple) else (source,)
+        if names := [v.name for v in variants if isinstance(v, Variant) and v.section == "features"]:
+            read[role] = names
+    used = {name for names in read.values() for name in names}
+    return ConversionPlan(
+        experiment, models, {name: graph.models.located(graph.config.features[name]) for name in sorted(used)}, read
+    )
 
 
 def choose_experiment(config: Config, run: Path, system: str, name: str) -> str:
@@ -179,25 +190,31 @@ def choose_experiment(config: Config, run: Path, system: str, name: str) -> str:
 
 @dataclass(frozen=True)
 class FileConverter:
-    """A loaded system with the encoders of its features and phones."""
+    """A loaded system with the encoders of what it reads."""
 
     plan: ConversionPlan
     options: ConversionConfig
     system: System
-    features: Extractor | None
-    phones: Extractor | None
+    extractors: Mapping[str, Extractor]  # by the name of the variant
 
     @classmethod
     def load(cls, plan: ConversionPlan, options: ConversionConfig, device: torch.device) -> FileConverter:
         """Load what ``plan`` names."""
         system = load_chunked(plan.experiment, plan.models, device, options.max_chunk_s)
-        extractors = (load_extractor(section, device) if section else None for section in (plan.features, plan.phones))
-        return cls(plan, options, system, *extractors)
+        extractors = {name: load_extractor(section, device) for name, section in plan.features.items()}
+        return cls(plan, options, system, extractors)
 
     def utterance(self, name: str, wave: np.ndarray) -> Utterance:
-        """A recording ``(N,)`` with the features that the system reads."""
-        features, phones = (e.extract(wave) if e else None for e in (self.features, self.phones))
-        return Utterance(name, torch.from_numpy(wave), features, phones)
+        """A recording ``(N,)`` with the features that the system reads; each encoder runs once."""
+        found = {variant: extractor.extract(wave) for variant, extractor in self.extractors.items()}
+        weights = self.plan.experiment.key_weights()
+        keys = join_spaces([found[variant].numpy() for variant in weights], list(weights.values())) if weights else None
+        features, phones = (
+            found[names[0]] if (names := self.plan.read.get(role)) else None for role in ("features", "phones")
+        )
+        return Utterance(
+            name, torch.from_numpy(wave), features, phones, None if keys is None else torch.from_numpy(keys)
+        )
 
     def convert_file(self, path: Path, target: Path, voice: list[Utterance], inputs: Mapping[str, str]) -> None:
         """Convert one recording and write it."""
@@ -207,12 +224,9 @@ class FileConverter:
             converted = self.system.convert(self.utterance(path.stem, wave), voice, None).wave.float().cpu().numpy()
         loud = match_loudness(converted, wave, self.options.loudness)
         params: dict[str, Any] = {**self.plan.experiment.conversion_params(), **self.options.model_dump()}
-        for role, section, extractor in (
-            ("features", self.plan.features, self.features),
-            ("phones", self.plan.phones, self.phones),
-        ):
-            if section is not None and extractor is not None:
-                params[role] = {**section.model_dump(), **extractor.describe()}
+        for role, names in self.plan.read.items():
+            described = [{**self.plan.features[n].model_dump(), **self.extractors[n].describe()} for n in names]
+            params[role] = described if role == "keys" else described[0]
         identity = Identity("conversion", VERSION, params, {"source": inputs_digest([path]), **inputs})
         write_conversion(target, loud, self.plan.experiment.system_name, identity.hash)
         took = time.perf_counter() - started

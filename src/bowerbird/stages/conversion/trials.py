@@ -22,7 +22,7 @@ import torch
 
 from bowerbird.artifacts.identity import Identity, RunRecord, input_digests
 from bowerbird.artifacts.models import model_files
-from bowerbird.artifacts.shards import Shards
+from bowerbird.artifacts.shards import Shards, open_spaces
 from bowerbird.artifacts.tables import CONVERSIONS, read_table, write_table
 from bowerbird.audio import HOP, SAMPLE_RATE, int16_to_float
 from bowerbird.config.sections.conversion import ConversionConfig
@@ -32,6 +32,7 @@ from bowerbird.config.systems.registry import Experiment
 from bowerbird.encoders.checkpoint import parse_model_folders
 from bowerbird.errors import BowerbirdError, explain_fault
 from bowerbird.nn.device import pick_device
+from bowerbird.nn.keys import join_spaces
 from bowerbird.stages.conversion import VERSION
 from bowerbird.stages.conversion.waveforms import match_loudness, read_kept, write_conversion
 from bowerbird.systems.base import System, Utterance
@@ -51,6 +52,7 @@ def convert_trials(
     experiment: Experiment,
     features: list[Path] = NO_FILES,
     phones: list[Path] = NO_FILES,
+    keys: list[Path] = NO_FILES,
     models: list[str] = NO_MODELS,
     options: ConversionConfig = DEFAULT_OPTIONS,
     runtime: RuntimeConfig = DEFAULT_RUNTIME,
@@ -62,7 +64,7 @@ def convert_trials(
     torch.set_num_threads(runtime.threads)
     record = RunRecord(device=str(pick_device(runtime.device)), dtype="float32")
     folders = parse_model_folders(models)
-    spoken = {"audio": audio, "features": features, "phones": phones}
+    spoken = {"audio": audio, "features": features, "phones": phones, "keys": keys}
     inputs = input_digests({**spoken, **{role: model_files(folder) for role, folder in folders.items()}})
     params, tables = (
         {**experiment.conversion_params(), **options.model_dump()},
@@ -70,7 +72,7 @@ def convert_trials(
     )
     identity = Identity("conversion", VERSION, params, {**input_digests(tables), **inputs})
     rows = read_trials(trials)
-    speech = TrialSpeech.open(spoken, torch.device(record.device))
+    speech = TrialSpeech.open(spoken, torch.device(record.device), experiment.key_weights())
     system = load_chunked(experiment, folders, speech.device, options.max_chunk_s)
     converter = TrialConverter(system, experiment, options, speech, output.parent)
     results = []
@@ -125,22 +127,29 @@ def load_chunked(
 
 @dataclass(frozen=True)
 class TrialSpeech:
-    """Waveforms, features and phones by utterance, on the device; features and phones where the system reads them."""
+    """Waveforms, features, phones and keys by utterance, on the device; all but waveforms where the system reads them."""
 
     audio: Shards
     features: Shards | None
     phones: Shards | None
+    keys: Mapping[str, Shards]  # by the name of the space that is searched
+    weights: Mapping[str, float]  # of these spaces
     device: torch.device
 
     @classmethod
-    def open(cls, shards: Mapping[str, Sequence[Path]], device: torch.device) -> TrialSpeech:
-        """Open the shards of each role: audio, features, phones."""
+    def open(
+        cls, shards: Mapping[str, Sequence[Path]], device: torch.device, weights: Mapping[str, float]
+    ) -> TrialSpeech:
+        """Open the shards of each role: audio, features, phones, keys; ``weights`` names the spaces of the keys."""
         features, phones = (Shards(shards[role]) if shards[role] else None for role in ("features", "phones"))
-        return cls(Shards(shards["audio"], "num_samples"), features, phones, device)
+        keys = open_spaces(shards["keys"], weights) if weights else {}
+        return cls(Shards(shards["audio"], "num_samples"), features, phones, keys, weights, device)
 
     def __getitem__(self, utt_id: str) -> Utterance:
         wave = torch.from_numpy(int16_to_float(np.array(self.audio[utt_id])))
-        return Utterance(utt_id, wave, self._rows(self.features, utt_id), self._rows(self.phones, utt_id))
+        spaces = [np.array(shards[utt_id], dtype=np.float32) for shards in self.keys.values()]
+        keys = torch.from_numpy(join_spaces(spaces, list(self.weights.values()))).to(self.device) if spaces else None
+        return Utterance(utt_id, wave, self._rows(self.features, utt_id), self._rows(self.phones, utt_id), keys)
 
     def _rows(self, shards: Shards | None, utt_id: str) -> torch.Tensor | None:
         if shards is None:

@@ -25,14 +25,16 @@ from bowerbird.config.sections.pairs import PairsConfig
 from bowerbird.config.sections.runtime import RuntimeConfig
 from bowerbird.config.shard_names import distances_path, index_path
 from bowerbird.nn.device import pick_device
+from bowerbird.nn.keys import nearest_with_continuity
 from bowerbird.nn.nearest import SearchPool
 from bowerbird.stages.pairs import VERSION
 from bowerbird.stages.pairs.plan import Pair, PairPlan, plan_pairs
 from bowerbird.stages.pairs.pools import DonorPool
-from bowerbird.stages.pairs.speech import PairableSpeech, hash_number
+from bowerbird.stages.pairs.speech import KeyShards, PairableSpeech, hash_number
 
 logger = logging.getLogger(__name__)
 
+NO_FILES: list[Path] = []
 FRAMES_AT_ONCE = 4096  # of several utterances, that are searched together
 
 
@@ -46,22 +48,30 @@ class FoundNeighbors:
 
 
 def search_pairs(
-    manifest: Path, features: list[Path], output: Path, shard: int, options: PairsConfig, runtime: RuntimeConfig
+    manifest: Path,
+    features: list[Path],
+    output: Path,
+    shard: int,
+    options: PairsConfig,
+    runtime: RuntimeConfig,
+    keys: list[Path] = NO_FILES,
 ) -> None:
     """Find the neighbors of the train and valid utterances of one shard among the frames of donor speakers.
 
-    Writes int32 ``(T, k)`` rows of the donor's own feature shard, their cosine distances (float16) beside it in
+    They are looked for in the features, or in ``keys``, the shards of what `search` names. Writes int32 ``(T, k)`` rows of the donor's own feature shard, their cosine distances (float16) beside it in
     ``shard-NNNN.distances.npy``, and the index: one row per target utterance and donor.
     """
     device = pick_device(runtime.device)
     torch.set_num_threads(runtime.threads)
     params = {**options.model_dump(exclude={"features"}), "shard": shard}
-    identity = Identity("pairs", VERSION, params, input_digests({"manifest": [manifest], "features": features}))
+    files = {"manifest": [manifest], "features": features, "keys": keys}
+    identity = Identity("pairs", VERSION, params, input_digests(files))
     outputs = [output, distances_path(output), index_path(output)]
     record = RunRecord(device=str(device), dtype="float32")
     if cache.fetch(identity, outputs, record):
         return
-    speech = PairableSpeech(manifest, features)
+    searched = KeyShards(keys, options.search) if options.search else None
+    speech = PairableSpeech(manifest, features, searched)
     plan = plan_pairs(speech, shard, options)
     found = find_neighbors(speech, plan.pairs, options, device)
     stats = {"pairs": len(plan.pairs), **plan.counts}
@@ -106,11 +116,12 @@ def find_neighbors(
     groups: dict[tuple[int, str, str], list[int]] = defaultdict(list)
     for number, pair in enumerate(pairs):
         groups[speech.by_speaker[pair.donor][0].file, pair.donor, pair.session].append(number)
+    is_alone = options.same_speaker or options.method != "nearest" or options.continuity > 0
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as progress:
         bar = progress.add_task("pairs", total=len(pairs))
         for done, (key, numbers) in enumerate(sorted(groups.items())):
             search = _DonorSearch(speech, key[1], key[2], options, device)
-            for batch in _batches(numbers, pairs, alone=options.same_speaker or options.method != "nearest"):
+            for batch in _batches(numbers, pairs, alone=is_alone):
                 near, far, size = search.find([pairs[number] for number in batch])
                 begin = 0
                 for number in batch:
@@ -146,16 +157,16 @@ class _DonorSearch:
     ) -> None:
         self.speech, self.options = speech, options
         self.pool = DonorPool(speech.by_speaker[donor], options, session)
-        self.vectors = SearchPool(
-            np.concatenate([speech.finite_rows(clip) for clip in self.pool.clips]), "cosine", device
-        )
+        keys = [speech.key_rows(clip, options.context) for clip in self.pool.clips]
+        self.vectors = SearchPool(np.concatenate(keys), "cosine", device)
+        self.follows = np.concatenate([np.arange(len(rows)) > 0 for rows in keys])
 
     def find(self, pairs: list[Pair]) -> tuple[np.ndarray, np.ndarray, int]:
         """Rows of the donor's shard and distances, ``(T, k)`` of the pairs end to end; and the number of frames searched.
 
-        With `same_speaker`, and for the controls, ``pairs`` is one pair.
+        With `same_speaker`, with `continuity`, and for the controls, ``pairs`` is one pair.
         """
-        queries = np.concatenate([self.speech.finite_rows(pair.target) for pair in pairs])
+        queries = np.concatenate([self.speech.key_rows(pair.target, self.options.context) for pair in pairs])
         allowed, k = self.pool.allowed_for(pairs[0].target), self.options.k
         size = len(self.pool.rows) if allowed is None else int(allowed.sum())
         if self.options.method == "random":
@@ -163,11 +174,18 @@ class _DonorSearch:
             places = members[random_members(len(queries), len(members), k, self._generator(pairs[0]))]
             scores = self.vectors.score(queries, places)
         else:
-            places, scores = self.vectors.nearest(queries, k, allowed)
+            places, scores = self._nearest(queries, allowed)
             if self.options.method == "shuffled":
                 places = places[self._generator(pairs[0]).permutation(len(places))]
                 scores = self.vectors.score(queries, places)
         return self.pool.rows[places], np.clip(1 - scores, 0, 2), size
+
+    def _nearest(self, queries: np.ndarray, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Places in the pool and cosines, ``(T, k)``, as the options ask."""
+        options = self.options
+        if not options.continuity:
+            return self.vectors.nearest(queries, options.k, allowed)
+        return nearest_with_continuity(self.vectors, queries, options.k, options.continuity, self.follows, allowed)
 
     def _generator(self, pair: Pair) -> np.random.Generator:
         """The source of a pair's random choices."""

@@ -6,7 +6,7 @@ Letters: ``T`` frames, ``D`` feature dimension.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,13 @@ import numpy as np
 import pandas as pd
 
 from bowerbird.artifacts.identity import canonical_json
-from bowerbird.artifacts.shards import Shards, shard_numbers
+from bowerbird.artifacts.shards import Shards, open_spaces, shard_numbers
 from bowerbird.artifacts.tables import read_table
 from bowerbird.errors import BowerbirdError
+from bowerbird.nn.keys import join_spaces, with_context
 
 SPLITS = ("train", "valid")  # that have pairs
+MOST_APART = 2  # frames by which two encoders may differ at the end of an utterance
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,35 @@ class Clip:
     frames: int
 
 
+class KeyShards:
+    """Frames of one or several spaces that are searched in the place of the features, by utterance."""
+
+    def __init__(self, paths: Sequence[Path], weights: Mapping[str, float]) -> None:
+        self.weights = weights
+        self.spaces = open_spaces(paths, weights)
+
+    def rows(self, utt_id: str, frames: int) -> np.ndarray:
+        """Keys ``(T, D)`` for the ``frames`` frames of an utterance's features: encoders differ by a frame at the end."""
+        for name, shards in self.spaces.items():
+            if utt_id not in shards:
+                raise BowerbirdError(f"search: {name}: has no frames of {utt_id}; give all shards of it")
+        keys = join_spaces([shards[utt_id] for shards in self.spaces.values()], list(self.weights.values()))
+        if abs(len(keys) - frames) > MOST_APART or not len(keys):
+            raise BowerbirdError(
+                f"search: {', '.join(self.spaces)}: {utt_id} has {len(keys)} frames there and {frames} in the features; search "
+                "features of 50 frames per second"
+            )
+        return keys[np.arange(frames).clip(max=len(keys) - 1)]
+
+
 class PairableSpeech:
     """The train and valid utterances that have features, by speaker in order of their ids, and their mapped frames.
 
     Raises `BowerbirdError` where such an utterance is not in the shards, or a speaker lies in several of them.
     """
 
-    def __init__(self, manifest: Path, features: Sequence[Path]) -> None:
-        self.shards = Shards(features)
+    def __init__(self, manifest: Path, features: Sequence[Path], keys: KeyShards | None = None) -> None:
+        self.shards, self.keys = Shards(features), keys
         self.position = {number: place for place, number in enumerate(shard_numbers(self.shards.paths))}
         numbers = {place: number for number, place in self.position.items()}
         self.by_speaker: dict[str, list[Clip]] = {}
@@ -77,12 +100,15 @@ class PairableSpeech:
         """Features of a clip, ``(T, D)``, a view of the memory map."""
         return self.shards.arrays[self.position[clip.file]][clip.start : clip.start + clip.frames]
 
-    def finite_rows(self, clip: Clip) -> np.ndarray:
-        """Features of a clip, ``(T, D)``; raises `BowerbirdError` where a value is not finite."""
-        rows = np.asarray(self.rows(clip))
+    def key_rows(self, clip: Clip, context: int = 0) -> np.ndarray:
+        """What the frames of a clip are compared by, ``(T, D)``: its keys, or its features where there are none.
+
+        Raises `BowerbirdError` where a value is not finite.
+        """
+        rows = np.asarray(self.rows(clip)) if self.keys is None else self.keys.rows(clip.utt_id, clip.frames)
         if not np.isfinite(rows).all():
             raise BowerbirdError(f"features: {clip.utt_id}: values that are not finite; extract the features again")
-        return rows
+        return with_context(rows, context)
 
 
 def hash_number(*key: object) -> int:

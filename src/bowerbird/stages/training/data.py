@@ -31,6 +31,8 @@ from bowerbird.systems.base import Batch, BatchSpec
 
 logger = logging.getLogger(__name__)
 
+MOMENT_UTTERANCES = 256  # of the training split, over which mean and deviation are taken
+
 # The shards that a role of a batch is read from, by the option of the command that names them.
 SHARDS_OF_ROLE: Mapping[str, str] = {
     "features": "features",
@@ -38,6 +40,7 @@ SHARDS_OF_ROLE: Mapping[str, str] = {
     "retrieved": "pairs",
     "mels": "mels",
     "phones": "phones",
+    "world": "world",
     "speaker_embedding": "speaker_embeddings",
     "prompt": "features",
     "prompt_audio": "audio",
@@ -151,6 +154,17 @@ class StageData:
             logger.info("split %s: utterances left out: %s", split, reasons)
         return found
 
+    def moments(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Mean and deviation ``(D,)`` float32 of each role that the stage asks for, over training utterances evenly spaced."""
+        items = self.items("train") if self.spec.moments else []
+        chosen = items[:: max(1, len(items) // MOMENT_UTTERANCES)]
+        found = {}
+        for role in sorted(self.spec.moments) if chosen else ():
+            shards = self.shards[SHARDS_OF_ROLE[role]]
+            rows = np.concatenate([np.asarray(shards[item.utt_id], np.float64) for item in chosen])
+            found[role] = (torch.from_numpy(rows.mean(0)).float(), torch.from_numpy(rows.std(0)).float())
+        return found
+
     def batches(self, items: Sequence[Item], seed: int, batch_size: int, part: slice) -> StepBatches:
         """The batches of all steps; ``part`` is this process's part of each."""
         return StepBatches(self, items, seed, batch_size, part)
@@ -167,7 +181,7 @@ class StageData:
             tensors["retrieved"] = torch.from_numpy(self.pairs.retrieved(row, self.features, start, frames))
         if "speaker" in self.roles:
             tensors["speaker"] = torch.tensor(self._number.get(self._speaker[item.utt_id], -1))
-        for role, ratio in (("mels", self.mel_ratio), ("phones", 1.0)):
+        for role, ratio in (("mels", self.mel_ratio), ("phones", 1.0), ("world", 1.0)):
             if role in self.roles:
                 tensors[role] = self._filled_rows(role, item.utt_id, round(start * ratio), round(frames * ratio))
         if "speaker_embedding" in self.roles and not self.spec.prompt_frames:

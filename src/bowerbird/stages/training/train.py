@@ -38,7 +38,7 @@ from bowerbird.stages.training.updates import StageUpdater
 from bowerbird.systems.base import Batch, BatchSpec, StageInputs, TrainingStage
 
 VALID_UTTERANCES, VALID_FRAMES = 16, 500  # whole utterances of a validation, and where each is cut
-AUXILIARY = ("mels", "phones", "speaker_embeddings")  # features that some stages read besides
+AUXILIARY = ("mels", "phones", "world", "speaker_embeddings")  # features that some stages read besides
 NO_FILES: list[Path] = []
 NO_MODELS: list[str] = []
 
@@ -58,6 +58,7 @@ def train_stage(
     codebook: Path | None = None,
     mels: list[Path] = NO_FILES,
     phones: list[Path] = NO_FILES,
+    world: list[Path] = NO_FILES,
     speaker_embeddings: list[Path] = NO_FILES,
     models: list[str] = NO_MODELS,
 ) -> int:
@@ -68,7 +69,7 @@ def train_stage(
     """
     torch.set_num_threads(runtime.threads)
     shards = {"features": features, "audio": audio, "pairs": pairs, "mels": mels, "phones": phones}
-    shards["speaker_embeddings"] = speaker_embeddings
+    shards |= {"world": world, "speaker_embeddings": speaker_embeddings}
     job = TrainingJob(output, experiment, stage, manifest, shards, codebook, parse_model_folders(models))
     with join(runtime.device) as processes:
         record = RunRecord(str(processes.device), job.options.precision)
@@ -176,6 +177,7 @@ def stage_inputs(job: TrainingJob, data: TrainingData) -> StageInputs:
             for role in AUXILIARY
             if (paths := job.shards[role])
         },
+        data.moments() if isinstance(data, StageData) else {},
     )
 
 

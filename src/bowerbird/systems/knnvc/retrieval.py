@@ -11,18 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bowerbird.nn.nearest import SearchPool
 from bowerbird.systems.base import Utterance
-
-
-def nearest_frames(
-    query: np.ndarray, matching_set: np.ndarray, k: int, device: str = "cpu"
-) -> tuple[np.ndarray, np.ndarray]:
-    """Indices and cosine similarities ``(T, k)`` of the k frames of ``matching_set`` ``(M, D)`` nearest to each of ``query`` ``(T, D)``.
-
-    Exact on every device, nearest first, ties to the lower index.
-    """
-    return SearchPool(matching_set, "cosine", device).nearest(query, k)
 
 
 def random_frames(num_frames: int, matching_frames: int, k: int, seed: int) -> np.ndarray:

@@ -16,23 +16,25 @@ import torch
 from bowerbird.audio import FRAMES_PER_SECOND
 from bowerbird.config.systems.knnvc import KnnvcExperiment
 from bowerbird.errors import BowerbirdError
+from bowerbird.nn.keys import nearest_with_continuity, with_context
+from bowerbird.nn.nearest import SearchPool
 from bowerbird.systems.base import Conversion, System, Utterance, check_models, features_of
-from bowerbird.systems.knnvc.retrieval import nearest_frames, random_frames, random_seed
+from bowerbird.systems.knnvc.parameters import refine
+from bowerbird.systems.knnvc.retrieval import random_frames, random_seed
 from bowerbird.systems.vocoder.synthesis import Vocoder, load_vocoder
 
 
 class KnnVC(System[KnnvcExperiment]):
     """Frame-wise retrieval from the target's speech, then a vocoder."""
 
-    def __init__(self, vocoder: Vocoder, k: int = 4, retrieval: str = "nearest", device: str = "cpu") -> None:
-        self.vocoder, self.k, self.retrieval, self.device = vocoder, k, retrieval, device
+    def __init__(self, vocoder: Vocoder, options: KnnvcExperiment, device: str = "cpu") -> None:
+        self.vocoder, self.options, self.device = vocoder, options, device
 
     @classmethod
     def load(cls, experiment: KnnvcExperiment, models: Mapping[str, Path], device: torch.device) -> Self:
         """kNN-VC with its vocoder; neighbors are searched on ``device``."""
         check_models(models, ("vocoder",), "kNN-VC")
-        vocoder = load_vocoder(models["vocoder"], device)
-        return cls(vocoder, experiment.k, experiment.retrieval, str(device))
+        return cls(load_vocoder(models["vocoder"], device), experiment, str(device))
 
     def convert(
         self, source: Utterance, references: list[Utterance], trial: Mapping[str, Any] | None = None
@@ -43,25 +45,46 @@ class KnnVC(System[KnnvcExperiment]):
         control draws its frames from a seed that the trial's id determines.
         """
         started = time.perf_counter()
-        query = features_of(source, "kNN-VC")  # (T, D)
-        matching_set = torch.cat([features_of(r, "kNN-VC") for r in references]).cpu().numpy()  # (M, D)
-        if len(matching_set) < self.k:
+        options = self.options
+        query, own = frames_to_search(source, options.context)  # (T, K), (T, D)
+        pool = [frames_to_search(reference, options.context) for reference in references]
+        matching_set = np.concatenate([values for _, values in pool])  # (M, D)
+        if len(matching_set) < options.k:
             raise BowerbirdError(
                 f"references: {len(matching_set)} frames ({len(matching_set) / FRAMES_PER_SECOND:.2f} s): fewer than "
-                f"k = {self.k} neighbors; give more speech of the target, or lower k"
+                f"k = {options.k} neighbors; give more speech of the target, or lower k"
             )
         details: dict[str, Any] = {}
-        if self.retrieval == "nearest":
-            indices, similarity = nearest_frames(query.cpu().numpy(), matching_set, self.k, self.device)
+        if options.retrieval == "nearest":
+            indices, similarity = self._search(query, [keys for keys, _ in pool])
             details["mean_similarity"] = float(similarity.mean())
         else:
-            indices = random_frames(len(query), len(matching_set), self.k, random_seed(trial, source))
+            indices = random_frames(len(query), len(matching_set), options.k, random_seed(trial, source))
         # Equal weights, as the paper found as good as weighting by similarity.
-        converted = torch.from_numpy(matching_set[indices].astype(np.float32).mean(axis=1))  # (T, k, D) -> (T, D)
+        rows = matching_set[indices].astype(np.float32).mean(axis=1)  # (T, k, D) -> (T, D)
+        if options.needs_world:
+            rows = refine(rows, own, matching_set, options.keep, options.smoothing_ms, options.variance)
+        converted = torch.from_numpy(rows)
         retrieved = time.perf_counter()
-        wave = self.vocoder.vocode(converted.to(query.device))
+        wave = self.vocoder.vocode(converted.to(self.device))
         details["seconds"] = {"retrieval": retrieved - started, "vocoding": time.perf_counter() - retrieved}
         return Conversion(wave=wave, features=converted, details=details)
+
+    def _search(self, query: np.ndarray, pool: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Places in the matching set and cosines, ``(T, k)``, of ``query (T, K)`` among the keys of each reference."""
+        vectors, options = SearchPool(np.concatenate(pool), "cosine", self.device), self.options
+        if not options.continuity:
+            return vectors.nearest(query, options.k)
+        follows = np.concatenate([np.arange(len(keys)) > 0 for keys in pool])
+        return nearest_with_continuity(vectors, query, options.k, options.continuity, follows)
+
+
+def frames_to_search(utterance: Utterance, context: int) -> tuple[np.ndarray, np.ndarray]:
+    """What an utterance is searched by and what is read from it, frame by frame: ``(T, K)`` and ``(T, D)``."""
+    values = features_of(utterance, "kNN-VC").cpu().numpy()
+    keys = values if utterance.keys is None else utterance.keys.float().cpu().numpy()
+    frames = min(len(keys), len(values))  # encoders differ by a frame at the end
+    return with_context(keys[:frames], context), values[:frames]
 
 
 SYSTEM = KnnVC

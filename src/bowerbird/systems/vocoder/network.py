@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bowerbird.errors import BowerbirdError
+from bowerbird.nn import world
 from bowerbird.nn.bigvgan import BigVgan
 from bowerbird.nn.discriminators import (
     Discriminators,
@@ -14,10 +15,20 @@ from bowerbird.nn.discriminators import (
 from bowerbird.nn.hifigan import HifiGan
 from bowerbird.nn.sourcefilter import SourceFilter
 from bowerbird.nn.vocos import Vocos
+from bowerbird.nn.world_vocoder import WorldSynthesis, WorldVocoder
 
-Generator = HifiGan | Vocos | SourceFilter | BigVgan
+Generator = HifiGan | Vocos | SourceFilter | BigVgan | WorldSynthesis
 
-GENERATORS = ("hifigan", "hifigan-1024", "hifigan-nano", "vocos-nano", "sourcefilter-nano", "bigvgan-base")
+GENERATORS = (
+    "hifigan",
+    "hifigan-1024",
+    "hifigan-nano",
+    "vocos-nano",
+    "sourcefilter-nano",
+    "bigvgan-base",
+    "world",
+    "world-nano",
+)
 
 
 def build_generator(name: str, input_dim: int) -> Generator:
@@ -34,6 +45,10 @@ def build_generator(name: str, input_dim: int) -> Generator:
         return SourceFilter(input_dim)
     if name == "bigvgan-base":  # for mels
         return BigVgan(input_dim)
+    if name == "world-nano":
+        return WorldVocoder(input_dim)
+    if name == "world" and input_dim == world.DIM:  # features that are its parameters
+        return WorldSynthesis()
     raise BowerbirdError(f"generator: {name!r}: unknown; known: {', '.join(GENERATORS)}")
 
 

@@ -17,7 +17,8 @@ from bowerbird.audio import HOP, SAMPLE_RATE, resample
 from bowerbird.encoders.checkpoint import BIGVGAN
 from bowerbird.encoders.spectral import PUBLISHED_HOP, PUBLISHED_RATE
 from bowerbird.errors import BowerbirdError
-from bowerbird.nn.sourcefilter import Controls, SourceFilter
+from bowerbird.nn.sourcefilter import SourceFilter
+from bowerbird.nn.world_vocoder import WorldSynthesis
 from bowerbird.systems.vocoder.network import Generator, build_generator
 from bowerbird.systems.vocoder.pretrained import MEL, load_bigvgan
 
@@ -47,9 +48,10 @@ class Vocoder:
             )
         if not len(features):
             return torch.zeros(0)
-        if isinstance(self.generator, SourceFilter):  # its pulses run through, so only the network is cut in chunks
+        if isinstance(self.generator, SourceFilter | WorldSynthesis):
+            # their pulses run through, so only the network is cut in chunks
             encoded = self._in_chunks(self.generator.encode, features, chunk_frames)
-            return self.generator.render(Controls.of(encoded[None].to(self.device)))[0].cpu()
+            return self.generator.synthesize(encoded[None].to(self.device))[0].cpu()
         return self._in_chunks(self.generator, features, chunk_frames)
 
     def _in_chunks(self, function: Callable[[Tensor], Tensor], features: Tensor, chunk_frames: int) -> Tensor:
