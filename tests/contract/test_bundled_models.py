@@ -24,8 +24,8 @@ from bowerbird.config.systems.takin import TakinExperiment
 from bowerbird.encoders.extractors import PhoneticEncoder, open_extractor
 from bowerbird.encoders.speaker import embed_speakers, load_speaker_encoder, load_speaker_network
 from bowerbird.nn.mel import LogMel
+from bowerbird.nn.nearest import SearchPool
 from bowerbird.systems.base import Utterance
-from bowerbird.systems.knnvc.retrieval import nearest_frames
 from bowerbird.systems.load import load_system
 from bowerbird.systems.palindromic.network import load_converter
 from bowerbird.systems.stepback.network import load_autoencoder
@@ -148,7 +148,7 @@ def test_the_converter_knows_the_way_back_and_its_control_does_not() -> None:
     for source, donor in TRIALS:
         own = features(source, 1)
         pool = torch.cat([features(donor, n) for n in range(5, 10)])
-        retrieved = pool[torch.from_numpy(nearest_frames(own.numpy(), pool.numpy(), 4)[0])].mean(dim=1)
+        retrieved = pool[torch.from_numpy(SearchPool(pool.numpy()).nearest(own.numpy(), 4)[0])].mean(dim=1)
         prompt = torch.cat([features(source, n) for n in range(5, 10)])[:200]
         errors["retrieved"].append(float(F.l1_loss(retrieved, own)))
         for name in ("nano-converter", "nano-converter-random"):

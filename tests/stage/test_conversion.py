@@ -74,7 +74,7 @@ def test_knnvc_is_the_mean_of_the_k_nearest_frames_by_cosine_over_all_references
     pool = np.concatenate([one, two]).astype(np.float32).astype(np.float64)
     similarity = (source @ pool.T) / np.linalg.norm(source, axis=1)[:, None] / np.linalg.norm(pool, axis=1)
     expected = pool[np.argsort(-similarity, axis=1)[:, :4]].mean(axis=1)
-    conversion = KnnVC(Echo()).convert(utterance(source), [utterance(one), utterance(two)])
+    conversion = KnnVC(Echo(), KnnvcExperiment()).convert(utterance(source), [utterance(one), utterance(two)])
     np.testing.assert_allclose(conversion.features, expected, rtol=1e-5, atol=1e-6)
     assert torch.equal(conversion.wave, conversion.features.flatten())
     assert conversion.details["mean_similarity"] == pytest.approx(-np.sort(-similarity, axis=1)[:, :4].mean())
@@ -82,20 +82,20 @@ def test_knnvc_is_the_mean_of_the_k_nearest_frames_by_cosine_over_all_references
 
 def test_length_of_frames_does_not_matter_and_ties_go_to_the_earlier_frame() -> None:
     pool = np.array([[0.0, 1.0], [5.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, -1.0]])
-    converted = KnnVC(Echo(), k=2).convert(utterance(np.array([[2.0, 0.0]])), [utterance(pool)])
+    converted = KnnVC(Echo(), KnnvcExperiment(k=2)).convert(utterance(np.array([[2.0, 0.0]])), [utterance(pool)])
     assert converted.features.tolist() == [[3.0, 0.0]]  # frames 1 and 2, not 3
 
 
 def test_too_few_reference_frames_and_missing_features_are_named() -> None:
     with pytest.raises(BowerbirdError, match=r"3 frames.*k = 4.*lower k"):
-        KnnVC(Echo()).convert(utterance(np.ones((5, 2))), [utterance(np.ones((3, 2)))])
+        KnnVC(Echo(), KnnvcExperiment()).convert(utterance(np.ones((5, 2))), [utterance(np.ones((3, 2)))])
     with pytest.raises(BowerbirdError, match="src: has no features"):
-        KnnVC(Echo()).convert(Utterance("src", torch.zeros(9)), [utterance(np.ones((9, 2)))])
+        KnnVC(Echo(), KnnvcExperiment()).convert(Utterance("src", torch.zeros(9)), [utterance(np.ones((9, 2)))])
 
 
 def test_random_control_ignores_the_source_and_depends_on_the_trial_alone() -> None:
     rng = np.random.default_rng(0)
-    references, system = [utterance(rng.normal(size=(50, 4)))], KnnVC(Echo(), retrieval="random")
+    references, system = [utterance(rng.normal(size=(50, 4)))], KnnVC(Echo(), KnnvcExperiment(retrieval="random"))
     sources = [utterance(rng.normal(size=(20, 4)), name) for name in "xy"]
     one, two = (system.convert(source, references, {"trial_id": "t1"}).features for source in sources)
     other = system.convert(sources[0], references, {"trial_id": "t2"}).features

@@ -92,7 +92,7 @@ def _check_pretrained_vocoders(config: Config) -> None:
         if not isinstance(source, ModelReference) or source.kind != "trained" or not source.name:
             continue
         other = config.experiments[source.name]
-        if isinstance(other, VocoderExperiment) and other.pretrained and not isinstance(experiment, TakinExperiment):
+        if isinstance(other, VocoderExperiment) and other.is_published and not isinstance(experiment, TakinExperiment):
             raise ValueError(
                 f"experiments.{name}.vocoder: {source.name!r} is a published BigVGAN, which reads mels at 24 kHz; only takin "
                 "makes such (mels of encoder log-mel-24k)"

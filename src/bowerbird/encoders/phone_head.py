@@ -8,15 +8,21 @@ A head's folder holds ``config.json`` and ``model.safetensors``:
     hidden             width of a hidden layer; 0 or absent: the head is linear
     context            frames on each side that the hidden layer sees; 0 or absent: none
     discriminants      how many directions of a linear discriminant analysis (LDA) it has besides; 0 or absent: none
+    key_layers         of ``layers``: those whose states are part of the keys
+
+Keys are what retrieval compares frames by: roots of posteriors, discriminants, and states, each of length one, end to end. So
+their cosine is the mean of three: of phones, of what tells phones apart, and of the sound in its context.
 
 Letters: ``T`` frames, ``D`` feature dimension of the encoder below, ``P`` phones, ``H`` hidden width, ``L`` discriminants.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -28,14 +34,23 @@ from bowerbird.config.sections.features import FeaturesConfig
 from bowerbird.encoders.checkpoint import PHONE_HEAD, Checkpoint, find_checkpoint
 from bowerbird.errors import BowerbirdError
 
-HeadOutput = Literal["posteriors", "roots", "discriminants"]
+HeadOutput = Literal["posteriors", "roots", "discriminants", "keys"]
 
 
 class PhoneHead(nn.Module):
     """The network of a head."""
 
-    def __init__(self, dim: int, phones: int, hidden: int = 0, context: int = 0, discriminants: int = 0) -> None:
+    def __init__(
+        self,
+        dim: int,
+        phones: int,
+        hidden: int = 0,
+        context: int = 0,
+        discriminants: int = 0,
+        key_columns: Sequence[int] = (),
+    ) -> None:
         super().__init__()
+        self.key_columns = list(key_columns)  # of the features: states that are part of the keys
         self.hidden = nn.Linear(dim, hidden) if hidden else None
         self.context = nn.Conv1d(hidden, hidden, 2 * context + 1, padding=context) if hidden and context else None
         self.phones = nn.Linear(hidden or dim, phones)
@@ -52,14 +67,24 @@ class PhoneHead(nn.Module):
         return logits
 
     def read(self, features: Tensor, output: HeadOutput) -> Tensor:
-        """Features ``(T, D)`` to probabilities ``(T, P)``, their square roots, or discriminants ``(T, L)``."""
+        """Features ``(T, D)`` to probabilities ``(T, P)``, their square roots, discriminants ``(T, L)``, or keys ``(T, K)``."""
         if output == "discriminants":
-            if self.discriminants is None:
-                raise ValueError("has no discriminants")
-            projected: Tensor = self.discriminants(features)
-            return projected
+            return self._discriminants(features)
         posteriors = self.forward(features).softmax(dim=-1)
+        if output == "keys":
+            parts = (posteriors.sqrt(), self._discriminants(features), features[..., self.key_columns])
+            return torch.cat([F.normalize(part, dim=-1) for part in parts if part.shape[-1]], dim=-1)
         return posteriors.sqrt() if output == "roots" else posteriors
+
+    def width_of(self, output: HeadOutput) -> int:
+        """Values per frame of an output."""
+        phones, discriminants = self.phones.out_features, self.discriminants.out_features if self.discriminants else 0
+        widths = {"discriminants": discriminants, "keys": phones + discriminants + len(self.key_columns)}
+        return widths.get(output, phones)
+
+    def _discriminants(self, features: Tensor) -> Tensor:
+        """``(T, D)`` to ``(T, L)``; L is 0 of a head without them."""
+        return features[..., :0] if self.discriminants is None else self.discriminants(features)
 
 
 class PhoneReader:
@@ -84,9 +109,9 @@ class PhoneReader:
                 state = {f"phones.{name}": tensor for name, tensor in state.items()}
             dim = state["hidden.weight" if config.get("hidden") else "phones.weight"].shape[1]
             sizes = {name: config.get(name, 0) for name in ("hidden", "context", "discriminants")}
-            head = PhoneHead(dim, len(config["phones"]), **sizes)
+            head = PhoneHead(dim, len(config["phones"]), **sizes, key_columns=key_columns(config, dim))
             head.load_state_dict(state)
-        except (OSError, KeyError, RuntimeError, SafetensorError) as error:
+        except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
             reason = str(error).splitlines()[-1].strip()
             raise BowerbirdError(f"{path}: not the weights of the phone head in its config.json ({reason})") from error
         return cls(checkpoint, config, head.eval().requires_grad_(False), dim)
@@ -119,6 +144,14 @@ class PhoneReader:
     def describe(self) -> dict[str, Any]:
         """The head's name and the SHA-256 of its weights."""
         return {"phonetic": self.checkpoint.name, "weights_sha256": self.checkpoint.weights_sha256}
+
+
+def key_columns(config: Mapping[str, Any], dim: int) -> list[int]:
+    """The columns of features ``(T, D)`` that hold the states of ``key_layers``: layers lie side by side."""
+    layers = list(config.get("layers", ()))
+    width = dim // max(1, len(layers))
+    places = [layers.index(layer) for layer in config.get("key_layers", ())]
+    return [column for place in places for column in range(place * width, (place + 1) * width)]
 
 
 def read_head_config(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -44,13 +44,10 @@ class HeadOutputs(PhoneticModel):
         super().__init__()
         reader.check_dim(below.dim)
         self.below, self.head, self.output = below, reader.head, output
-        discriminants = reader.head.discriminants
-        self.dim = len(reader.phones)
-        if output == "discriminants" and discriminants is not None:
-            self.dim = discriminants.out_features
+        self.dim = reader.head.width_of(output)
 
     def forward(self, waves: Sequence[Tensor]) -> list[Tensor]:
-        """Waves ``(N,)`` at 16 kHz to probabilities, their roots ``(T, P)``, or discriminants ``(T, L)``, one each."""
+        """Waves ``(N,)`` at 16 kHz to ``(T, D)``, one each."""
         return [self.head.read(features.half().float(), self.output) for features in self.below(waves)]
 
 
@@ -161,11 +158,10 @@ def load_phonetic(options: FeaturesConfig, key: str = "features") -> tuple[Check
     """The phonetic encoder that ``options`` name, frozen, and its files; ``key`` names the options in errors."""
     checkpoint, below = find_phonetic(options, key)
     where, config = f"{key}.encoder: {checkpoint.name}", read_model_config(checkpoint.folder)
-    if options.head != "posteriors" and not (
-        below is not None and (options.head == "roots" or "discriminants" in config)
-    ):
-        has = "is no phone head" if below is None else "has no discriminants"
-        raise BowerbirdError(f"{key}.head: {options.head}: {checkpoint.name} {has}")
+    if options.head != "posteriors" and below is None:
+        raise BowerbirdError(f"{key}.head: {options.head}: {checkpoint.name} is no phone head")
+    if options.head == "discriminants" and not config.get("discriminants"):
+        raise BowerbirdError(f"{key}.head: {options.head}: {checkpoint.name} has no discriminants; use roots, or keys")
     model: PhoneticModel
     if below is not None:
         reader = PhoneReader.open(checkpoint)

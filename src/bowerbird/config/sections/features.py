@@ -45,10 +45,10 @@ class FeaturesConfig(Section):
         description="several layers in the place of one: each is normalized (mean 0, deviation 1 over its values), then all are "
         "joined",
     )
-    head: Literal["posteriors", "roots", "discriminants"] = Field(
+    head: Literal["posteriors", "roots", "discriminants", "keys"] = Field(
         "posteriors",
         description="of a phone head: probabilities of phones; their square roots, whose cosine compares distributions "
-        "(Bhattacharyya); or a linear projection that tells phones apart (LDA)",
+        "(Bhattacharyya); a linear projection that tells phones apart (LDA); or keys: both, and states of the encoder below",
     )
     normalize_input: bool = Field(
         False, description="zero mean, unit variance per utterance (published VC systems: no)"

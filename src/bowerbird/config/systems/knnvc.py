@@ -26,6 +26,14 @@ class KnnvcExperiment(ExperimentBase, SearchOptions):
     retrieval: Literal["nearest", "random"] = Field(
         "nearest", description="random: the control that ignores the source's content"
     )
+    detail: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the source's own movement that is added to what is retrieved: what a source frame differs in from "
+        "the mean of its k nearest frames elsewhere in the source; it gives words back that averaging blurs, and some of "
+        "the source's voice with them",
+    )
     keep: list[Literal["pitch", "energy", "aperiodicity"]] = Field(
         [],
         description="only with features of encoder world: parameters that stay the source's; its pitch is moved to the target's "

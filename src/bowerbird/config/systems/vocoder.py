@@ -47,8 +47,8 @@ class VocoderExperiment(ExperimentBase):
     )
     pretrained: str = Field(
         "",
-        description="folder or hub id (NAME@COMMIT) of NVIDIA's BigVGAN at 24 kHz, for features of encoder log-mel-24k; "
-        "then nothing is trained",
+        description="then nothing is trained: bundled:NAME (bundled:world plays features of encoder world), or folder or hub id "
+        "(NAME@COMMIT) of NVIDIA's BigVGAN at 24 kHz, for features of encoder log-mel-24k",
     )
     vocoder: VocoderStage = Field(default_factory=VocoderStage, description="training stage")
 
@@ -56,6 +56,11 @@ class VocoderExperiment(ExperimentBase):
     def stages(self) -> tuple[str, ...]:
         """Training stages in order."""
         return () if self.pretrained else ("vocoder",)
+
+    @property
+    def is_published(self) -> bool:
+        """Whether it is NVIDIA's BigVGAN, which reads mels at 24 kHz."""
+        return bool(self.pretrained) and parse_model(self.pretrained).kind != "bundled"
 
     def model(self, stage: str) -> ModelReference:
         """The vocoder: the published one that the options name, or that of the training stage."""

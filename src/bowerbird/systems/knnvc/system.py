@@ -16,11 +16,12 @@ import torch
 from bowerbird.audio import FRAMES_PER_SECOND
 from bowerbird.config.systems.knnvc import KnnvcExperiment
 from bowerbird.errors import BowerbirdError
+from bowerbird.nn import world
 from bowerbird.nn.keys import nearest_with_continuity, with_context
 from bowerbird.nn.nearest import SearchPool
 from bowerbird.systems.base import Conversion, System, Utterance, check_models, features_of
 from bowerbird.systems.knnvc.parameters import refine
-from bowerbird.systems.knnvc.retrieval import random_frames, random_seed
+from bowerbird.systems.knnvc.retrieval import own_neighbors, random_frames, random_seed
 from bowerbird.systems.vocoder.synthesis import Vocoder, load_vocoder
 
 
@@ -62,6 +63,8 @@ class KnnVC(System[KnnvcExperiment]):
             indices = random_frames(len(query), len(matching_set), options.k, random_seed(trial, source))
         # Equal weights, as the paper found as good as weighting by similarity.
         rows = matching_set[indices].astype(np.float32).mean(axis=1)  # (T, k, D) -> (T, D)
+        if options.detail:
+            rows = self._with_detail(rows, query, own)
         if options.needs_world:
             rows = refine(rows, own, matching_set, options.keep, options.smoothing_ms, options.variance)
         converted = torch.from_numpy(rows)
@@ -77,6 +80,16 @@ class KnnVC(System[KnnvcExperiment]):
             return vectors.nearest(query, options.k)
         follows = np.concatenate([np.arange(len(keys)) > 0 for keys in pool])
         return nearest_with_continuity(vectors, query, options.k, options.continuity, follows)
+
+    def _with_detail(self, rows: np.ndarray, query: np.ndarray, own: np.ndarray) -> np.ndarray:
+        """Retrieved ``rows (T, D)`` with a share of the movement of the source's ``own (T, D)``, whose keys are ``query (T, K)``."""
+        similar = own_neighbors(query, self.options.k)
+        if not similar.shape[1]:
+            return rows
+        columns = world.ENVELOPE if self.options.needs_world else slice(None)
+        moved = rows.copy()
+        moved[:, columns] += self.options.detail * (own - own[similar].mean(axis=1))[:, columns]
+        return moved
 
 
 def frames_to_search(utterance: Utterance, context: int) -> tuple[np.ndarray, np.ndarray]:
