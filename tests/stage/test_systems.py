@@ -32,6 +32,7 @@ from bowerbird.config.systems.qrvc import QrvcExperiment
 from bowerbird.config.systems.stepback import StepbackExperiment
 from bowerbird.config.systems.takin import TakinExperiment
 from bowerbird.config.systems.vocoder import VocoderExperiment
+from bowerbird.config.systems.world import WorldExperiment
 from bowerbird.errors import BowerbirdError
 from bowerbird.stages.codebook.fit import fit_codebook
 from bowerbird.stages.conversion.trials import convert_trials
@@ -69,6 +70,7 @@ RESYNTHESIS = {**LENGTHS, "generator": "vocos-nano", "segment_frames": 10, "cont
 
 EXPERIMENTS = (
     VocoderExperiment(pairs="own"),
+    WorldExperiment(pairs="own"),
     PalindromicExperiment(),
     QrvcExperiment(),
     TakinExperiment(recognizer="trained"),
