@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +13,8 @@ import pandas as pd
 import pytest
 from speech import IDENTITY, TEXTS, Study, make_study
 
+from bowerbird.artifacts.audio_files import write_audio
+from bowerbird.artifacts.files import file_sha256
 from bowerbird.artifacts.identity import Identity
 from bowerbird.artifacts.tables import SCORES, TRIALS, read_identity, read_table, write_table
 from bowerbird.config.graph import Graph
@@ -96,7 +100,13 @@ def verifier(monkeypatch: pytest.MonkeyPatch) -> SpectrumVerifier:
     )
     monkeypatch.setattr(intelligibility, "load_recognizer", lambda *_, **__: FixedRecognizer())
     monkeypatch.setattr(speaker, "load_verifier", lambda *_: spectra)
+    distill_mos = SimpleNamespace(
+        metrics=("distill_mos",),
+        score=lambda wave: {"distill_mos": 4.0 if wave.any() else math.nan},
+        describe=lambda: ModelIdentity("distill-mos", "3" * 64),
+    )
     monkeypatch.setattr(quality, "DnsmosScorer", lambda: dnsmos)
+    monkeypatch.setattr(quality, "DistillMosScorer", lambda: distill_mos)
     return spectra
 
 
@@ -338,12 +348,37 @@ def test_quality_can_be_scored_of_some_trials_the_same_for_all(
     chosen = []
     for name in ("ground-truth", "heldout-target"):
         table = score(study, anchors[name], "quality", tmp_path / name / "s.parquet", options)
+        assert values(table, "distill_mos") == [4.0] * 3  # of all trials
         table = table[table["metric"].str.startswith("dnsmos")]
         known = table[table["value"].notna()]
         assert known["trial_id"].nunique() == 2
         assert (table["note"] == "not among the evaluation.quality_trials = 2 that are scored").sum() == 4
         chosen.append(set(known["trial_id"]))
     assert chosen[0] == chosen[1]
+
+
+def test_silence_has_no_opinion_and_a_failed_conversion_names_its_error(
+    study: Study, anchors: dict[str, Path], tmp_path: Path
+) -> None:
+    conversion = tmp_path / "conversion" / "trials.parquet"
+    shutil.copytree(anchors["ground-truth"].parent, conversion.parent)
+    table = read_table(conversion)
+    write_audio(conversion.parent / table["path"][0], np.zeros(8000, np.int16))
+    digests = [file_sha256(conversion.parent / path) for path in table["path"]]
+    silent = altered(conversion, sha256=digests, status=["ok", "failed", "ok"], error=["", "no luck", ""])
+    found = score(study, silent, "quality", tmp_path / "s.parquet")
+    found = found[found["metric"] == "distill_mos"]
+    assert found["note"].tolist() == ["the model has no value for this wave", "conversion failed: no luck", ""]
+    assert found["value"].isna().tolist() == [True, True, False]
+
+
+def test_an_opinion_that_is_not_asked_for_has_no_rows(
+    study: Study, anchors: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quality, "DistillMosScorer", None)  # is not loaded
+    options = OPTIONS.model_copy(update={"distill_mos": False})
+    table = score(study, anchors["ground-truth"], "quality", tmp_path / "s.parquet", options)
+    assert set(table["metric"]) == {*OUTPUTS, "mcd"}
 
 
 def test_a_wave_is_scored_once() -> None:

@@ -52,6 +52,10 @@ def speech_rows(scores: Mapping[tuple[str, str], float]) -> list[Row]:
         rows.append(
             Row("copy synthesis: DNSMOS OVRL less the original's", gap, low=-0.3, beside=f"original {original:.2f}")
         )
+    if ("vocoder", "distill_mos") in scores:
+        original = scores["ground-truth", "distill_mos"]
+        gap = scores["vocoder", "distill_mos"] - original
+        rows.append(Row("copy synthesis: Distill-MOS less the original's", gap, beside=f"original {original:.2f}"))
     beside = f"original {scores['ground-truth', 'sentence_accuracy']:.1%}"
     percent = "{:.1%}"
     return [

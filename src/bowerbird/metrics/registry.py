@@ -253,6 +253,16 @@ QUALITY = (
         is_headline=True,
     ),
     Metric(
+        "distill_mos",
+        "Distill-MOS",
+        "quality",
+        1,
+        "estimated opinion score, distilled from a model on XLS-R, 1 to 5",
+        unit="MOS",
+        digits=2,
+        is_headline=True,
+    ),
+    Metric(
         "dnsmos_sig",
         "DNSMOS SIG",
         "quality",

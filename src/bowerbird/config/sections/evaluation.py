@@ -17,7 +17,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "intelligibility": ("asr", "asr_revision", "normalizer", "closed_set"),
     "speaker": ("verifier", "second_verifier"),
     "prosody": (),
-    "quality": ("quality_trials", "opinions"),
+    "quality": ("quality_trials", "distill_mos", "opinions"),
 }
 
 
@@ -30,6 +30,14 @@ def installed_recognizer() -> str:
     """``whisper-base`` where all that it needs is installed, else ``pocketsphinx``: what ``auto`` stands for."""
     is_there = all(importlib.util.find_spec(module) for module in (WHISPER_PROGRAM, *WHISPER_PARTS))
     return "whisper-base" if is_there else "pocketsphinx"
+
+
+DISTILL_MOS = ("distillmos", "xls_r_sqa")  # modules of Distill-MOS: network and weights, and a part of the network
+
+
+def has_distill_mos() -> bool:
+    """Whether all that Distill-MOS needs is installed: the default of the option."""
+    return all(importlib.util.find_spec(module) for module in DISTILL_MOS)
 
 
 class EvaluationConfig(Section):
@@ -54,11 +62,15 @@ class EvaluationConfig(Section):
         "WavLMForXVector (WavLM-SV); a folder with model.onnx (ReDimNet and others)",
     )
     second_verifier: str = Field("", description="another verifier beside the first; its metrics end in _second")
-    quality: bool = Field(True, description="DNSMOS P.835 and P.808")
+    quality: bool = Field(True, description="the family quality: opinion scores (DNSMOS and others) and distortion")
     quality_trials: int = Field(
         0,
         ge=0,
         description="trials that DNSMOS scores (it is the slowest scorer), the same for all experiments; 0: all",
+    )
+    distill_mos: bool = Field(
+        default_factory=has_distill_mos,
+        description="Distill-MOS of all trials; default: true where the packages distillmos and xls-r-sqa are installed",
     )
     opinions: dict[str, str] = Field(
         default_factory=dict,

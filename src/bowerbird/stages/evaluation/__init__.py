@@ -3,4 +3,4 @@
 ``VERSION`` is raised when the same conversions give other numbers or other columns.
 """
 
-VERSION = 4
+VERSION = 5

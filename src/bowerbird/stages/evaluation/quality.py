@@ -12,6 +12,7 @@ import numpy as np
 
 from bowerbird.config.sections.evaluation import EvaluationConfig
 from bowerbird.encoders.checkpoint import ModelIdentity
+from bowerbird.metrics.distill_mos import DistillMosScorer
 from bowerbird.metrics.distortion import MODEL, mel_cepstral_distortion
 from bowerbird.metrics.opinion import OpinionScorer
 from bowerbird.metrics.quality import OUTPUTS, DnsmosScorer
@@ -19,20 +20,23 @@ from bowerbird.metrics.registry import definition_of
 from bowerbird.metrics.score import Score
 from bowerbird.stages.evaluation.trial_data import OTHER_WORDS, Scorer, Trial, TrialData, cached_by_wave, failure_note
 
+SCORED_NOTHING = "the model has no value for this wave"  # Distill-MOS for silence
+
 
 class QualityScorer(Scorer):
-    """DNSMOS of all or some trials, opinion scores of all, and distortion where the target says the source's words."""
+    """DNSMOS of all or some trials, other opinion scores of all, and distortion where the target says the source's words."""
 
     def __init__(self, options: EvaluationConfig, data: TrialData) -> None:
         self.data, dnsmos = data, DnsmosScorer()
         self.dnsmos, self.dnsmos_identity = cached_by_wave(dnsmos.score), dnsmos.describe()
-        opinions = [OpinionScorer(name, folder) for name, folder in sorted(options.opinions.items())]
+        opinions: list[DistillMosScorer | OpinionScorer] = [DistillMosScorer()] if options.distill_mos else []
+        opinions += [OpinionScorer(name, folder) for name, folder in sorted(options.opinions.items())]
         self.opinions = [(opinion, cached_by_wave(opinion.score)) for opinion in opinions]
         trial_ids = [str(trial["trial_id"]) for trial in data.trials]
         self.chosen = set(sorted(trial_ids, key=_mixed_order)[: options.quality_trials or None])
 
     def score(self, trial: Trial) -> list[Score]:
-        """DNSMOS, opinion scores and distortion."""
+        """DNSMOS, further opinion scores and distortion."""
         wave = self.data.converted_wave(trial)
         if trial["trial_id"] in self.chosen:
             values, note = self.dnsmos(wave), ""
@@ -57,7 +61,8 @@ class QualityScorer(Scorer):
         scores = []
         for opinion, score_wave in self.opinions:
             values = dict.fromkeys(opinion.metrics, math.nan) if wave is None else score_wave(wave)
-            scores += _model_scores(values, opinion.describe(), note)
+            is_missing = any(math.isnan(value) for value in values.values())
+            scores += _model_scores(values, opinion.describe(), note or (SCORED_NOTHING if is_missing else ""))
         return scores
 
     def _distortion(self, trial: Trial, wave: np.ndarray) -> Score:

@@ -5,4 +5,4 @@
 
 from __future__ import annotations
 
-VERSION = 7
+VERSION = 8

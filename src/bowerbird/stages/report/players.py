@@ -36,6 +36,7 @@ BESIDE_PLAYERS = {
     "src": "src",
     "f0_pcc": "f0_pcc",
     "dnsmos_ovrl": "dnsmos_ovrl",
+    "distill_mos": "distill_mos",
 }
 SOURCE = "the source"  # stands for an experiment in a table of scores
 RECOGNIZED = "mwer"  # the metric whose rows hold what was recognized
