@@ -20,7 +20,7 @@ from bowerbird.metrics.registry import definition_of
 from bowerbird.metrics.score import Score
 from bowerbird.stages.evaluation.trial_data import OTHER_WORDS, Scorer, Trial, TrialData, cached_by_wave, failure_note
 
-SCORED_NOTHING = "the model has no value for this wave"  # Distill-MOS for silence
+NO_OPINION = "the model has no value for this wave"  # Distill-MOS for silence
 
 
 class QualityScorer(Scorer):
@@ -62,7 +62,7 @@ class QualityScorer(Scorer):
         for opinion, score_wave in self.opinions:
             values = dict.fromkeys(opinion.metrics, math.nan) if wave is None else score_wave(wave)
             is_missing = any(math.isnan(value) for value in values.values())
-            scores += _model_scores(values, opinion.describe(), note or (SCORED_NOTHING if is_missing else ""))
+            scores += _model_scores(values, opinion.describe(), note or (NO_OPINION if is_missing else ""))
         return scores
 
     def _distortion(self, trial: Trial, wave: np.ndarray) -> Score:
