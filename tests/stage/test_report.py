@@ -411,7 +411,7 @@ def test_opinions_have_their_names_and_direction(run: Path, tmp_path: Path) -> N
     shutil.copytree(run, part)
     path = part / "evaluation/summary.parquet"
     table = read_table(path)
-    for name in ("nisqa", "nisqa_noisiness", "utmos"):
+    for name in ("nisqa", "nisqa_noisiness", "utmos", "distill_mos", "dnsmos_ovrl"):
         rows = table[table["metric"] == "secs"].assign(metric=name, definition=f"{name}@1")
         table = pd.concat([table, rows], ignore_index=True)
     write_table(path, table, IDENTITY)
@@ -421,6 +421,8 @@ def test_opinions_have_their_names_and_direction(run: Path, tmp_path: Path) -> N
     scores = gather_scores(run_of(part, study), tmp_path / "data")
     shown = {m.name: (m.heading, m.better) for m in scores.metrics}
     assert shown["nisqa"] == ("NISQA", 1) and shown["utmos"] == ("UTMOS", 1)
+    headings = [m.heading for m in scores.metrics]
+    assert headings[headings.index("DNSMOS") + 1] == "Distill-MOS"  # whatever the order of the rows
     assert [m.heading for m in scores.further_metrics if m.name == "nisqa_noisiness"] == ["NISQA noisiness"]
 
 
