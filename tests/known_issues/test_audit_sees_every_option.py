@@ -31,7 +31,7 @@ OTHER_NAMES = {  # what an option that names something names instead
     "speaker_embeddings": {"voice": "voice-short"},
     "pairs": {"knn4": "knn8", "": "knn4"},
     "codebook": {"k256": "k32"},
-    "vocoder": {"vocoder": "vocoder-other", "bundled:nano-vocoder-mel": "vocoder-mel"},
+    "vocoder": {"vocoder": "vocoder-other", "bundled:nano-world-mel": "vocoder-mel"},
     "start_from": {"": "bundled:nano-encoder"},
     "speaker_encoder": {"ge2e": "resemblyzer"},
 }

@@ -275,7 +275,7 @@ def test_19_the_heldout_chapter_does_not_leak_into_the_prompt() -> None:
     loose, strict = (
         choose_trials(table, TrialsConfig(reference_s=60.0, pools=pools)) for pools in ("utterance", "session")
     )
-    leak = "a reference is of the session of the judge's utterance"
+    leak = "a reference is of the session of the held-out utterance"
     assert find_trial_leaks(loose, table)[leak] > 0 and find_trial_leaks(strict, table)[leak] == 0
 
 

@@ -279,21 +279,21 @@ SYSTEMS = {
     "by-table": {
         "system": "stepback",
         "features": "mel",
-        "vocoder": "bundled:nano-vocoder-mel",
+        "vocoder": "bundled:nano-world-mel",
         "preparation": {"speakers": "table"},
     },
-    "by-reference": {"system": "stepback", "features": "mel", "vocoder": "bundled:nano-vocoder-mel"},
+    "by-reference": {"system": "stepback", "features": "mel", "vocoder": "bundled:nano-world-mel"},
     "embedded": {
         "system": "takin",
         "features": "nano",
         "speaker_encoder": "ge2e",
-        "vocoder": "bundled:nano-vocoder-mel",
+        "vocoder": "bundled:nano-world-mel",
     },
     "not-embedded": {
         "system": "takin",
         "features": "nano",
         "speaker_embeddings": "",
-        "vocoder": "bundled:nano-vocoder-mel",
+        "vocoder": "bundled:nano-world-mel",
     },
     "on-wavlm": {"system": "knnvc", "features": "large"},
 }
@@ -466,7 +466,7 @@ def test_steps_of_the_sampler_are_beside_what_they_cost(run: Path, tmp_path: Pat
         "phones": "",
         "speaker_embeddings": "",
         "mels": "nano",
-        "vocoder": "bundled:nano-vocoder-mel",
+        "vocoder": "bundled:nano-world-mel",
     }
     again = takin | {"reuse": {"content": "takin", "flow": "takin"}}
     study["experiments"] |= {

@@ -78,7 +78,7 @@ def test_conditions_are_different_and_positive(conditions: list[float]) -> None:
 def test_pools_by_session_keep_the_verifiers_chapter_from_the_system() -> None:
     table = manifest()
     session = dict(zip(table["utt_id"], table["session"], strict=True))
-    count = "a reference is of the session of the judge's utterance"
+    count = "a reference is of the session of the held-out utterance"
     apart = choose_trials(table, OPTIONS.model_copy(update={"pools": "session", "reference_s": 60.0}))
     for trial in apart.to_dict("records"):
         assert session[trial["heldout_utt"]] not in {session[utt] for utt in trial["reference_utts"]}

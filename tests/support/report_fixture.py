@@ -107,6 +107,7 @@ def fake_corpus(root: Path) -> list[dict]:
             "target_gender": GENDERS[t],
             "reference_utts": [f"{t}1"],
             "reference_s": 0.7,
+            "prompt_s": 0.7,
             "heldout_utt": f"{t}2",
             "parallel_utt": "",
             "random_speaker_utt": "a1",

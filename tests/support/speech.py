@@ -112,6 +112,7 @@ def write_trials(path: Path, pairs: list[tuple[str, str]]) -> Path:
                 "target_gender": gender[target],
                 "reference_utts": [f"{target}1"],
                 "reference_s": 1.4,
+                "prompt_s": 1.4,
                 "heldout_utt": f"{target}2",
                 "parallel_utt": f"{target}0",
                 "random_speaker_utt": f"{third}1",

@@ -75,7 +75,7 @@ class Bench:
 def load_systems(steps: int) -> dict[str, System]:
     """Takin-VC with and without speaker embedding, with ``steps`` of the sampler."""
     experiment = TakinExperiment(size="nano", sampling_steps=steps)
-    vocoder = Path(bundled("bundled:nano-vocoder-mel"))
+    vocoder = Path(bundled("bundled:nano-world-mel"))
     return {
         name: load_system(experiment, {"flow": Path(bundled(model)), "vocoder": vocoder})
         for name, model in MODELS.items()

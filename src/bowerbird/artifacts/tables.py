@@ -53,6 +53,7 @@ TRIALS = pa.schema(
         ("target_gender", pa.string()),
         ("reference_utts", pa.list_(pa.string())),  # speech of the target that a system may use
         ("reference_s", pa.float64()),  # their total length, seconds
+        ("prompt_s", pa.float64()),  # how much of that a system may hear, from the beginning: the last one is cut
         ("heldout_utt", pa.string()),  # another utterance of the target, never a reference: verifiers compare with it
         ("parallel_utt", pa.string()),  # the target speaking the source's text, or ""
         ("random_speaker_utt", pa.string()),  # an utterance of a third speaker: the lower anchor
@@ -108,6 +109,7 @@ CONVERSIONS = pa.schema(
         ("path", pa.string()),  # of the FLAC, relative to this table; "" if it failed
         ("sha256", pa.string()),  # of the FLAC's bytes
         ("num_samples", pa.int64()),
+        ("heard_s", pa.float64()),  # seconds of the references that the system used
         ("gain_db", pa.float64()),  # what the loudness policy applied
         ("limited", pa.bool_()),  # the gain was held back so that no sample clips
         ("status", pa.string()),  # ok, failed

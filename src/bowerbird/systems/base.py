@@ -47,7 +47,8 @@ class Conversion:
 
     wave: Tensor  # (N,) float32, 16 kHz
     features: Tensor | None = None  # (T, D) float32: the converted features, where the system has such
-    details: dict[str, Any] = field(default_factory=dict)  # seconds per step and other statistics, as JSON values
+    # seconds per step and other statistics, as JSON values; heard_s: how much of the references was used, if not all
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 class System(ABC, Generic[ExperimentT]):

@@ -19,13 +19,11 @@ class TrialsConfig(Section):
     )
     sources_per_speaker: int = Field(4, ge=1, description="source utterances of each speaker")
     targets_per_source: int = Field(2, ge=1, description="target speakers of each source utterance")
-    reference_s: float = Field(
-        10.0, gt=0, description="speech of the target that a system may use, seconds (whole utterances)"
-    )
+    reference_s: float = Field(10.0, gt=0, description="speech of the target that a system hears, seconds; cut exactly")
     conditions: list[float] = Field(
         default_factory=list,
-        description="several amounts of the target's speech, seconds: each trial once for each, the longer containing the "
-        "shorter (3 10 30 60); empty: reference_s alone",
+        description="several amounts of the target's speech, seconds, cut exactly: each trial once for each, the longer "
+        "containing the shorter (3 10 30 60); empty: reference_s alone",
     )
     pools: Literal["utterance", "session"] = Field(
         "utterance",

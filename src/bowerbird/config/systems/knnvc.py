@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,6 +17,16 @@ from bowerbird.config.systems.vocoder import vocoder_reference
 class KnnvcExperiment(ExperimentBase, SearchOptions):
     """kNN-VC (Baas et al. 2023): every source frame is replaced by the mean of its k nearest target frames."""
 
+    SIZES: ClassVar[Mapping[str, Any]] = {
+        "nano": {  # what features of encoder world want; measured in docs/nano.md
+            "k": 8,
+            "context": 1,
+            "detail": 0.2,
+            "keep": ["pitch", "energy", "aperiodicity"],
+            "smoothing_ms": 10.0,
+            "variance": 0.7,
+        }
+    }
     REFERENCES: ClassVar = frozenset({"features", "vocoder"})
 
     system: Literal["knnvc"] = "knnvc"

@@ -88,6 +88,7 @@ class PalindromicExperiment(ExperimentBase):
     SIZES: ClassVar[Mapping[str, Any]] = {
         "paper": {"converter": {"speaker_encoder": "speechbrain/spkrec-ecapa-voxceleb"}},
         "nano": {
+            "prompt_s": 10.0,
             "converter": {
                 "start_from": "bundled:nano-converter",
                 "layers": 3,
@@ -127,7 +128,9 @@ class PalindromicExperiment(ExperimentBase):
     vocoder: str = Field(
         "vocoder", description="stage 1: experiment that trains the vocoder, bundled:NAME, or a model folder"
     )
-    prompt_s: float = Field(10.0, gt=0, description="seconds of the target's speech that prompt a conversion")
+    prompt_s: float = Field(
+        0.0, ge=0, description="seconds of the target's speech that prompt a conversion; 0: all that the trial gives"
+    )
     synthesis: Literal["stage3", "stage1"] = Field(
         "stage3", description="stage3: the vocoder of converted features; stage1: the one of real features"
     )

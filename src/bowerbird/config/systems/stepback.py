@@ -122,7 +122,7 @@ class StepbackExperiment(ExperimentBase):
     system: Literal["stepback"] = "stepback"
     features: str = Field("mel", description="name in `features`: log spectra (encoder: log-mel or log-magnitude)")
     vocoder: str = Field(
-        "bundled:nano-vocoder-mel",
+        "bundled:nano-world-mel",
         description="experiment that trains it on these features, bundled:NAME, or a model folder",
     )
     synthesis: Literal["vocoder", "griffin-lim"] = Field(

@@ -121,7 +121,8 @@ class TakinExperiment(ExperimentBase):
     SIZES: ClassVar[Mapping[str, Any]] = {
         "paper": {"speaker_encoder": "speechbrain/spkrec-ecapa-voxceleb"},
         "nano": {
-            "vocoder": "bundled:nano-vocoder-mel",
+            "reference_s": 10.0,
+            "vocoder": "bundled:nano-world-mel",
             "content_training": "joint",  # content encoder and flow start from bundled ones, together
             "ppg": {
                 "layers": 2,
@@ -199,7 +200,9 @@ class TakinExperiment(ExperimentBase):
     sampler: Literal["euler", "midpoint"] = Field("euler", description="of the flow's equation")
     sampling_steps: int = Field(10, ge=1, le=1000, description="of the sampler (the paper: 5 to 20)")
     guidance: float = Field(0.7, ge=0, description="weight w of classifier-free guidance; 0: the condition alone")
-    reference_s: float = Field(10.0, gt=0, description="seconds of the target's speech that condition a conversion")
+    reference_s: float = Field(
+        0.0, ge=0, description="seconds of the target's speech that condition a conversion; 0: all that the trial gives"
+    )
     seed: int = Field(0, ge=0, description="of the noise, beside the trial's name")
     ppg: PpgStage = Field(
         default_factory=PpgStage, description="stage before all others, where `recognizer` is trained"
@@ -251,7 +254,8 @@ class TakinExperiment(ExperimentBase):
     def sampling(self) -> Mapping[str, Any]:
         """A midpoint step calls the U-Net twice, and guidance doubles the calls."""
         calls = self.sampling_steps * (2 if self.sampler == "midpoint" else 1) * (2 if self.guidance else 1)
-        options = f"w = {self.guidance:g}, {self.reference_s:g} s"
+        heard = f"{self.reference_s:g} s" if self.reference_s else "all of the reference"
+        options = f"w = {self.guidance:g}, {heard}"
         return {
             "stage": "flow",
             "options": options,

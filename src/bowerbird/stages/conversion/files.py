@@ -221,14 +221,16 @@ class FileConverter:
         started = time.perf_counter()
         wave = read_speech(path, "source", MIN_SOURCE_S)
         with torch.inference_mode():
-            converted = self.system.convert(self.utterance(path.stem, wave), voice, None).wave.float().cpu().numpy()
+            conversion = self.system.convert(self.utterance(path.stem, wave), voice, None)
+        converted = conversion.wave.float().cpu().numpy()
         loud = match_loudness(converted, wave, self.options.loudness)
         params: dict[str, Any] = {**self.plan.experiment.conversion_params(), **self.options.model_dump()}
         for role, names in self.plan.read.items():
             described = [{**self.plan.features[n].model_dump(), **self.extractors[n].describe()} for n in names]
             params[role] = described if role == "keys" else described[0]
         identity = Identity("conversion", VERSION, params, {"source": inputs_digest([path]), **inputs})
-        write_conversion(target, loud, self.plan.experiment.system_name, identity.hash)
+        heard_s = conversion.details.get("heard_s", sum(len(spoken.wave) for spoken in voice) / SAMPLE_RATE)
+        write_conversion(target, loud, self.plan.experiment.system_name, identity.hash, heard_s)
         took = time.perf_counter() - started
         logger.info("%s: %.1f s of speech in %.1f s", target, len(loud.samples) / SAMPLE_RATE, took)
 

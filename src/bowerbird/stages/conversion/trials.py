@@ -109,8 +109,30 @@ def check_failures(results: Sequence[Mapping[str, Any]], output: Path) -> list[M
 
 def trial_recipe(trial: Mapping[str, Any]) -> dict[str, Any]:
     """What of a trial determines the bytes of its conversion."""
-    keys = ("trial_id", "source_utt", "reference_utts", "heldout_utt", "random_speaker_utt")
+    keys = ("trial_id", "source_utt", "reference_utts", "prompt_s", "heldout_utt", "random_speaker_utt")
     return {key: list(trial[key]) if key == "reference_utts" else trial[key] for key in keys}
+
+
+def cut_speech(utterances: Sequence[Utterance], seconds: float) -> list[Utterance]:
+    """The first ``seconds`` of some utterances, one after the other: the last one is cut, wave and features alike.
+
+    Features are those of the whole utterance, whose encoder may have heard what comes after the cut.
+    """
+    left, kept = round(seconds * SAMPLE_RATE), []
+    for utterance in utterances:
+        if left <= 0:
+            break
+        kept.append(utterance if len(utterance.wave) <= left else cut_utterance(utterance, left))
+        left -= len(utterance.wave)
+    return kept
+
+
+def cut_utterance(utterance: Utterance, samples: int) -> Utterance:
+    """The first ``samples`` samples of an utterance, and the frames that lie whole in them."""
+    frames = max(1, samples // HOP)
+    rows = (utterance.features, utterance.phones, utterance.keys)
+    features, phones, keys = (None if part is None else part[:frames] for part in rows)
+    return Utterance(utterance.utt_id, utterance.wave[:samples], features, phones, keys)
 
 
 def load_chunked(
@@ -201,21 +223,26 @@ class TrialConverter:
             path.unlink(missing_ok=True)
             message = str(error).strip().splitlines()[0][:300] if str(error).strip() else ""
             reason = message if isinstance(error, BowerbirdError) else f"{type(error).__name__}: {message}"
-            empty = {"path": "", "sha256": "", "num_samples": 0, "gain_db": 0.0, "limited": False}
+            empty = {"path": "", "sha256": "", "num_samples": 0, "heard_s": 0.0, "gain_db": 0.0, "limited": False}
             return {**columns, **empty, "status": "failed", "error": reason}
 
     def convert(self, trial: Mapping[str, Any], path: Path, recipe: str) -> dict[str, Any]:
         """Convert one trial and write its FLAC; returns what the table records of the file."""
         started = time.perf_counter()
         source = self.speech[trial["source_utt"]]
-        references = [self.speech[utt_id] for utt_id in self.experiment.reference_utterances(trial)]
+        named = self.experiment.reference_utterances(trial)
+        references = [self.speech[utt_id] for utt_id in named]
+        if named == list(trial["reference_utts"]):  # an anchor plays what it names whole
+            references = cut_speech(references, trial["prompt_s"])
         loaded = time.perf_counter()
         with torch.inference_mode():
             conversion = self.system.convert(source, references, trial)
         wave = conversion.wave.detach().float().cpu().numpy()
         converted = time.perf_counter()
         loud = match_loudness(wave, source.wave.numpy(), self.options.loudness)
-        stats = write_conversion(path, loud, self.experiment.system_name, recipe)
+        heard_s = sum(len(reference.wave) for reference in references) / SAMPLE_RATE
+        heard_s = conversion.details.get("heard_s", heard_s)  # a system may use less than it is given
+        stats = write_conversion(path, loud, self.experiment.system_name, recipe, heard_s)
         self.clock.seconds.update(
             {
                 **conversion.details.get("seconds", {}),

@@ -54,9 +54,14 @@ def rms_and_peak(wave: np.ndarray) -> tuple[float, float]:
     return rms(wave), float(np.abs(wave).max(initial=0.0))
 
 
-def write_conversion(path: Path, loud: Loudness, system: str, recipe: str) -> dict[str, Any]:
+def write_conversion(path: Path, loud: Loudness, system: str, recipe: str, heard_s: float) -> dict[str, Any]:
     """Write the samples, marked as synthetic; returns the values that the table records."""
-    stats = {"num_samples": len(loud.samples), "gain_db": round(loud.gain_db, 4), "limited": bool(loud.limited)}
+    stats = {
+        "num_samples": len(loud.samples),
+        "heard_s": round(heard_s, 4),
+        "gain_db": round(loud.gain_db, 4),
+        "limited": bool(loud.limited),
+    }
     mark = {"synthetic": True, "system": system, "recipe": recipe, "pcm_sha256": _pcm_sha256(loud.samples), **stats}
     write_audio(path, loud.samples, synthetic_tags(system, mark))
     return {**stats, "sha256": file_sha256(path)}
@@ -79,7 +84,7 @@ def read_kept(path: Path, recipe: str) -> dict[str, Any] | None:
         mark = json.loads(read_tags(path).get("comment", ""))
         if mark["recipe"] != recipe or mark["pcm_sha256"] != _pcm_sha256(_read_pcm(path)):
             return None
-        stats = {key: mark[key] for key in ("num_samples", "gain_db", "limited")}
+        stats = {key: mark[key] for key in ("num_samples", "heard_s", "gain_db", "limited")}
         return {**stats, "sha256": file_sha256(path)}
     except (ValueError, KeyError, TypeError, RuntimeError, BowerbirdError):
         return None

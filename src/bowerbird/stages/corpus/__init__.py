@@ -12,4 +12,4 @@ files, nor on where the corpus lies: the root of its paths is in the manifest's 
 
 from __future__ import annotations
 
-VERSION = 3
+VERSION = 4

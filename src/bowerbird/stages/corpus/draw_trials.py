@@ -19,7 +19,8 @@ def choose_trials(manifest: pd.DataFrame, options: TrialsConfig) -> pd.DataFrame
     """Trials over the speakers of ``manifest`` (its rows of one split), in the order of their ids.
 
     Ids are sorted bytewise before anything is drawn, so the list depends on the manifest's content and the seed alone. Of
-    each target a trial has whole reference utterances until `reference_s` is reached, and one utterance that is held out.
+    each target a trial has reference utterances until `reference_s` is reached (a system hears exactly so much of them), and one
+    utterance that is held out.
     Raises `BowerbirdError` where there are fewer than three speakers, or no trial fits the options.
     """
     utterances = UtteranceTable(manifest)
@@ -97,6 +98,7 @@ def _trials_of(utterances: UtteranceTable, source: str, target: str, options: Tr
             heldout,
             stranger,
             f"{wanted_s:g}s",
+            wanted_s,
         )
         for wanted_s in options.conditions or [options.reference_s]
     ]

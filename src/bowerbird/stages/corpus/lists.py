@@ -16,6 +16,7 @@ name (held-out utterance, third speaker) is drawn by the seed from the target's 
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -188,14 +189,15 @@ def _complete(entry: ListedTrial, utterances: UtteranceTable, finder: UtteranceF
         if not free:
             raise BowerbirdError(f"trials.file: {name}: {target!r} has no further utterance that can be held out")
         heldout, *free = free
+    prompt_s = math.inf  # of references that the list names, all of them
     if not references:
-        references = utterances.take_references(free, options.reference_s)
+        prompt_s, references = options.reference_s, utterances.take_references(free, options.reference_s)
         if not references:
             raise BowerbirdError(f"trials.file: {name}: {target!r} has no further utterance that can be a reference")
     others = utterances.others_than(row["speaker"], target)
     if not others:
         raise BowerbirdError(f"trials.file: {name}: the manifest has no third speaker for the lower anchor")
-    return Trial(name, source, references, heldout, utterances.draw_from(others, generator), "listed")
+    return Trial(name, source, references, heldout, utterances.draw_from(others, generator), "listed", prompt_s)
 
 
 def _target_of(entry: ListedTrial, utterances: UtteranceTable, named: list[str]) -> str:

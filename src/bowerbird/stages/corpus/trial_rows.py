@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -60,11 +61,13 @@ class Trial:
     heldout: str
     random_speaker_utt: str
     condition: str
+    prompt_s: float = math.inf  # how much of the references a system may hear, seconds
 
     def row(self, utterances: UtteranceTable) -> dict[str, Any]:
         """The columns of the table of trials."""
         source, heldout = utterances.rows[self.source], utterances.rows[self.heldout]
         own = utterances.of_speaker[heldout["speaker"]]
+        reference_s = sum(utterances.rows[u]["duration_s"] for u in self.references)
         parallel = [u for u in own if have_same_words(utterances.rows[u], source) and u not in self.references]
         return {
             "trial_id": self.trial_id,
@@ -74,7 +77,8 @@ class Trial:
             "target_speaker": heldout["speaker"],
             "target_gender": heldout["gender"],
             "reference_utts": self.references,
-            "reference_s": round(sum(utterances.rows[u]["duration_s"] for u in self.references), 4),
+            "reference_s": round(reference_s, 4),
+            "prompt_s": round(min(self.prompt_s, reference_s), 4),
             "heldout_utt": self.heldout,
             "parallel_utt": parallel[0] if parallel else "",
             "random_speaker_utt": self.random_speaker_utt,

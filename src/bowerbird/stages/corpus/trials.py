@@ -20,13 +20,13 @@ logger = logging.getLogger(__name__)
 
 # Leaks by the names that the table of trials records.
 GIVEN_AWAY = (
-    "the judge's utterance is among the references",
+    "the held-out utterance is among the references",
     "a reference says the source's words",
-    "the judge's utterance says the source's words",
+    "the held-out utterance says the source's words",
     "source and target are one speaker",
 )  # no trial of `choose_trials` has one
 TO_BE_WEIGHED = (
-    "a reference is of the session of the judge's utterance",
+    "a reference is of the session of the held-out utterance",
     "less speech of the target than the condition says",
     "source or target was trained on as a speaker",
     "the source utterance itself was trained on",

@@ -33,17 +33,18 @@ class Palindromic(System[PalindromicExperiment]):
     def convert(
         self, source: Utterance, references: list[Utterance], trial: Mapping[str, Any] | None = None
     ) -> Conversion:
-        """``source`` prompted by the first `prompt_s` seconds of ``references``; ``details`` holds how much there was."""
+        """``source`` prompted by the first `prompt_s` seconds of ``references``, or by all of them."""
         started = time.perf_counter()
         features = features_of(source, "Palindromic VC")
         prompt = torch.cat([features_of(reference, "Palindromic VC") for reference in references])
-        prompt = prompt[: round(self.prompt_s * FRAMES_PER_SECOND)]
+        if self.prompt_s:
+            prompt = prompt[: round(self.prompt_s * FRAMES_PER_SECOND)]
         frames = torch.tensor([len(prompt)], device=prompt.device)
         converted = self.converter(features[None], prompt[None], frames)[0]
         done = time.perf_counter()
         wave = self.vocoder.vocode(converted)
         seconds = {"converter": done - started, "vocoding": time.perf_counter() - done}
-        return Conversion(wave, converted, {"seconds": seconds, "prompt_s": len(prompt) / FRAMES_PER_SECOND})
+        return Conversion(wave, converted, {"seconds": seconds, "heard_s": len(prompt) / FRAMES_PER_SECOND})
 
 
 SYSTEM = Palindromic

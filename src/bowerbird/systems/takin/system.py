@@ -37,7 +37,9 @@ class TakinVC(System[TakinExperiment]):
         self.speaker_encoder = speaker_encoder
         kind = "log-mel" if vocoder.frame_rate == FRAMES_PER_SECOND else "log-mel-24k"
         self.mel = load_spectral(kind).to(vocoder.device)
-        self._embeddings: dict[tuple[str, ...], Tensor] = {}  # by the ids of the references
+        self._embeddings: dict[
+            tuple[str | int, ...], Tensor
+        ] = {}  # by the references' ids and how much of them was heard
 
     @classmethod
     def load(cls, experiment: TakinExperiment, models: Mapping[str, Path], device: torch.device) -> Self:
@@ -57,13 +59,15 @@ class TakinVC(System[TakinExperiment]):
     def convert(
         self, source: Utterance, references: list[Utterance], trial: Mapping[str, Any] | None = None
     ) -> Conversion:
-        """``source`` in the voice of the first `reference_s` seconds of ``references``; ``features`` is the mel."""
+        """``source`` in the voice of the first `reference_s` seconds of ``references``, or of all of them; ``features`` is the mel."""
         started, device, options = time.perf_counter(), self.vocoder.device, self.experiment
         features, phones = features_of(source, NAME)[None], None  # (1, T, D)
         if self.model.content.phonetic is not None:
             phones = same_length(phones_of(source, NAME), features.shape[1])[None]
         wave = torch.cat([reference.wave for reference in references])
-        wave = wave[: round(options.reference_s * SAMPLE_RATE)].to(device)
+        if options.reference_s:
+            wave = wave[: round(options.reference_s * SAMPLE_RATE)]
+        wave = wave.to(device)
         num_frames = int(mel_frames(torch.tensor(features.shape[1]), self.vocoder.frame_rate))
         condition, _ = self.model.condition(features, phones, self._reference(wave, references), num_frames)
         conditioned = time.perf_counter()
@@ -76,7 +80,7 @@ class TakinVC(System[TakinExperiment]):
         converted = self.vocoder.vocode(mel)
         vocoded = time.perf_counter()
         seconds = {"condition": conditioned - started, "flow": done - conditioned, "vocoding": vocoded - done}
-        return Conversion(converted, mel, {"seconds": seconds, "reference_s": len(wave) / SAMPLE_RATE})
+        return Conversion(converted, mel, {"seconds": seconds, "heard_s": len(wave) / SAMPLE_RATE})
 
     def _reference(self, wave: Tensor, references: list[Utterance]) -> Reference:
         """The timbre of ``wave`` ``(N,)``, which was cut from ``references``."""
@@ -85,10 +89,10 @@ class TakinVC(System[TakinExperiment]):
         return Reference(mels, frames, self._speaker_embedding(wave, references))
 
     def _speaker_embedding(self, wave: Tensor, references: list[Utterance]) -> Tensor | None:
-        """e ``(1, E)`` of ``wave`` ``(N,)``; computed once for each set of references."""
+        """e ``(1, E)`` of ``wave`` ``(N,)``; computed once for each set of references and length."""
         if self.speaker_encoder is None:
             return None
-        key = tuple(reference.utt_id for reference in references)
+        key: tuple[str | int, ...] = (*(reference.utt_id for reference in references), len(wave))
         if key not in self._embeddings:
             self._embeddings[key] = torch.from_numpy(self.speaker_encoder.embed([wave.cpu()])).to(wave.device)
         return self._embeddings[key]
