@@ -16,7 +16,7 @@ class AttentionMemory(NamedTuple):
     """A sequence to attend to."""
 
     frames: Tensor  # (B, S, W)
-    positions: Tensor  # (S,)
+    positions: Tensor  # (S,), or (B, S) where they differ by item
     mask: Tensor  # (B, S), true for frames to attend to
 
 
@@ -33,7 +33,7 @@ class RotaryAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, positions: Tensor, memory: AttentionMemory) -> Tensor:
-        """Queries ``x (B, T, W)`` at ``positions (T,)`` to what they attend to in ``memory``, ``(B, T, W)``."""
+        """Queries ``x (B, T, W)`` at ``positions (T,)`` or ``(B, T)`` to what they attend to in ``memory``, ``(B, T, W)``."""
         query = rotate(self._split(self.query(x)), positions)
         key, value = (self._split(part) for part in self.key_value(memory.frames).chunk(2, dim=-1))
         key = rotate(key, memory.positions)
@@ -46,10 +46,12 @@ class RotaryAttention(nn.Module):
 
 
 def rotate(x: Tensor, positions: Tensor, base: float = 10000.0) -> Tensor:
-    """Rotary position embedding of ``x (B, H, T, W / H)`` at ``positions (T,)``, of the shape of ``x``."""
+    """Rotary position embedding of ``x (B, H, T, W / H)`` at ``positions (T,)`` or ``(B, T)``, of the shape of ``x``."""
     half = x.shape[-1] // 2
     frequency = base ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
-    angle = positions.to(torch.float32)[:, None] * frequency
+    angle = positions.to(torch.float32)[..., None] * frequency
+    if angle.ndim == 3:  # (B, T, W / 2H): the same for all heads
+        angle = angle.unsqueeze(1)
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     first, second = x[..., :half], x[..., half:]
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
@@ -71,7 +73,7 @@ class TransformerLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, positions: Tensor, mask: Tensor, memory: AttentionMemory | None = None) -> Tensor:
-        """Hidden states ``x (B, T, W)`` at ``positions (T,)`` to the same shape.
+        """Hidden states ``x (B, T, W)`` at ``positions (T,)`` or ``(B, T)`` to the same shape.
 
         ``mask (B, T)`` is true for speech. ``memory``, of ``(B, S, W)``, is needed with ``cross``.
         """
@@ -91,7 +93,7 @@ class Transformer(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, positions: Tensor, mask: Tensor, memory: AttentionMemory | None = None) -> Tensor:
-        """Hidden states ``x (B, T, W)`` at ``positions (T,)`` to the same shape.
+        """Hidden states ``x (B, T, W)`` at ``positions (T,)`` or ``(B, T)`` to the same shape.
 
         ``mask (B, T)`` is true for speech. ``memory``, of ``(B, S, W)``, is needed with ``cross``.
         """

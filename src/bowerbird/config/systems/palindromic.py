@@ -131,6 +131,11 @@ class PalindromicExperiment(ExperimentBase):
     prompt_s: float = Field(
         0.0, ge=0, description="seconds of the target's speech that prompt a conversion; 0: all that the trial gives"
     )
+    window_s: float = Field(
+        0.0,
+        ge=0,
+        description="longer sources are converted in overlapping windows of this length; 0: of the crops that stage 2 trained on",
+    )
     synthesis: Literal["stage3", "stage1"] = Field(
         "stage3", description="stage3: the vocoder of converted features; stage1: the one of real features"
     )

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -75,6 +75,14 @@ class Item:
     utt_id: str
     frames: int
     num_variants: int = 1  # pairs it has
+
+
+class PromptPiece(NamedTuple):
+    """A stretch of an utterance that is part of a prompt."""
+
+    utt_id: str
+    first: int  # frame
+    frames: int
 
 
 class TrainingData(Protocol):
@@ -191,40 +199,51 @@ class StageData:
     def prompt(self, item: Item, start: int, stop: int, length: int, uniform: Sequence[float]) -> dict[str, Tensor]:
         """At most ``length`` frames of other speech of the speaker, zero-padded to ``length``, by role.
 
-        Another utterance of the split; where the speaker has only one, what lies before or after frames ``[start, stop)``
-        of it, whichever is longer (all of it, if that is less than a second). ``uniform`` are two numbers in [0, 1): they
-        choose the utterance and the place in it.
+        Other utterances of the split, one after the other until there is enough; where the speaker has only one, what lies
+        before or after frames ``[start, stop)`` of it, whichever is longer (all of it, if that is less than a second).
+        ``uniform`` are two numbers in [0, 1): they choose the first utterance and the place in it.
         """
-        utt_id, first, frames = self._choose_prompt(item, start, stop, length, uniform)
+        pieces = self._choose_prompt(item, start, stop, length, uniform)
+        frames = sum(piece.frames for piece in pieces)
         tensors = {"prompt_frames": torch.tensor(frames)}
         if "prompt" in self.roles:
-            rows = self._rows("features", utt_id, first, frames)
-            tensors["prompt"] = F.pad(rows, (0, 0, 0, length - frames))
+            rows = torch.cat([self._rows("features", *piece) for piece in pieces])
+            tensors["prompt"] = F.pad(rows, (0, 0, 0, length - len(rows)))
         if "prompt_mels" in self.roles:
             ratio = self.mel_ratio
-            mels = self._filled_rows("mels", utt_id, round(first * ratio), round(frames * ratio))
+            mels = torch.cat([self._filled_rows("mels", u, round(f * ratio), round(n * ratio)) for u, f, n in pieces])
             tensors["prompt_mels"] = F.pad(mels, (0, 0, 0, round(length * ratio) - len(mels)))
         if "speaker_embedding" in self.roles:
-            tensors["speaker_embedding"] = self._rows("speaker_embeddings", utt_id, 0, 1)[0]
+            tensors["speaker_embedding"] = self._rows("speaker_embeddings", pieces[0].utt_id, 0, 1)[0]
         if "prompt_audio" in self.roles:
-            tensors["prompt_audio"] = self._wave(utt_id, first, frames, length)
+            wave = torch.cat([self._wave(*piece, piece.frames) for piece in pieces])
+            tensors["prompt_audio"] = F.pad(wave, (0, HOP * length - len(wave)))
         return tensors
 
     def _choose_prompt(
         self, item: Item, start: int, stop: int, length: int, uniform: Sequence[float]
-    ) -> tuple[str, int, int]:
-        """Utterance, first frame and number of frames of a prompt, as `prompt` says."""
+    ) -> list[PromptPiece]:
+        """The pieces of a prompt, as `prompt` says; all but the first begin with their utterance."""
         which, where = uniform
         everyone = self._utterances[self._split[item.utt_id], self._speaker[item.utt_id]]
         others = [utt_id for utt_id in everyone if utt_id != item.utt_id]
-        utt_id = others[int(which * len(others))] if others else item.utt_id
-        first, last = 0, self.features.lengths()[utt_id]
         if not others:
             first, last = max((0, start), (stop, item.frames), key=lambda part: part[1] - part[0])
             if last - first < FRAMES_PER_SECOND:
                 first, last = 0, item.frames
-        frames = min(length, last - first)
-        return utt_id, first + int(where * (last - first - frames + 1)), frames
+            frames = min(length, last - first)
+            return [PromptPiece(item.utt_id, first + int(where * (last - first - frames + 1)), frames)]
+        lengths, left = self.features.lengths(), length
+        pieces: list[PromptPiece] = []
+        begin = int(which * len(others))
+        for utt_id in (*others[begin:], *others[:begin]):
+            if left <= 0:
+                break
+            frames = min(left, lengths[utt_id])
+            spare = 0 if pieces else lengths[utt_id] - frames
+            pieces.append(PromptPiece(utt_id, int(where * (spare + 1)), frames))
+            left -= frames
+        return pieces
 
     def whole(self, item: Item, max_frames: int) -> Batch:
         """One utterance as a batch, cut at ``max_frames``, with the longest prompt."""

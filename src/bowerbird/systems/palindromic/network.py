@@ -47,22 +47,53 @@ class Converter(nn.Module):
         nn.init.zeros_(self.outward.weight)
         nn.init.zeros_(self.outward.bias)
 
-    def forward(self, features: Tensor, prompt: Tensor, prompt_frames: Tensor) -> Tensor:
-        """A~ ``(B, T, D)`` of ``features`` ``(B, T, D)`` and a ``prompt`` ``(B, P, D)``, of which ``prompt_frames`` ``(B,)`` are speech."""
+    def forward(self, features: Tensor, prompt: Tensor, prompt_frames: Tensor, frames: Tensor | None = None) -> Tensor:
+        """A~ ``(B, T, D)`` of ``features`` ``(B, T, D)`` and a ``prompt`` ``(B, P, D)``, of which ``prompt_frames`` ``(B,)`` are speech.
+
+        ``frames`` ``(B,)``: how many of the features' frames are speech, where not all are.
+        """
         batch, length, _ = features.shape
         x = self.inward(features) + self.segment.weight[INPUT]
         memory = self.inward(prompt) + self.segment.weight[PROMPT]
         is_input = torch.ones(batch, length, dtype=torch.bool, device=x.device)  # (B, T)
-        is_speech = torch.arange(prompt.shape[1], device=x.device) < prompt_frames[:, None]  # (B, P)
-        positions, prompt_positions = (torch.arange(n, device=x.device) for n in (length, prompt.shape[1]))
+        if frames is not None:
+            is_input = torch.arange(length, device=x.device) < frames[:, None]
+        place = torch.arange(prompt.shape[1], device=x.device)
+        is_speech = place < prompt_frames[:, None]  # (B, P)
+        # The input begins at 0, and the prompt ends before it whatever its length: so padding moves nothing.
+        positions, prompt_positions = torch.arange(length, device=x.device), place - prompt_frames[:, None]
         if self.conditioning == "cross_attention":
             x = self.transformer(x, positions, is_input, AttentionMemory(memory, prompt_positions, is_speech))
         else:
             sequence = torch.cat([memory, x], dim=1)  # (B, P + T, W)
-            all_positions = torch.cat([prompt_positions, positions + prompt.shape[1]])
+            all_positions = torch.cat([prompt_positions, positions.expand(batch, -1)], dim=1)
             mask = torch.cat([is_speech, is_input], dim=1)
             x = self.transformer(sequence, all_positions, mask)[:, prompt.shape[1] :]
         return features + self.outward(x)
+
+
+@torch.no_grad()
+def convert_in_windows(converter: Converter, features: Tensor, prompt: Tensor, window: int) -> Tensor:
+    """``features (T, D)`` of any length, prompted by ``prompt (P, D)``: A~ ``(T, D)``.
+
+    T is at home at the lengths that it was trained on: longer features go through in windows of ``window`` frames that overlap
+    by a quarter, where one fades into the other. Windows start evenly, the last one ends with the features.
+    """
+    frames = torch.tensor([len(prompt)], device=features.device)
+    if len(features) <= window:
+        return converter(features[None], prompt[None], frames)[0]
+    count = 1 + -(-(len(features) - window) // (window - window // 4))
+    starts = [round(place * (len(features) - window) / (count - 1)) for place in range(count)]
+    rising = torch.arange(1, window + 1, device=features.device, dtype=features.dtype)
+    weight = torch.minimum(rising, rising.flip(0))[
+        :, None
+    ]  # a triangle: wherever two overlap, one fades into the other
+    total, weights = torch.zeros_like(features), torch.zeros_like(features[:, :1])
+    for start in starts:
+        part = slice(start, start + window)
+        total[part] += weight * converter(features[None, part], prompt[None], frames)[0]
+        weights[part] += weight
+    return total / weights
 
 
 def build_converter(config: Mapping[str, Any]) -> Converter:

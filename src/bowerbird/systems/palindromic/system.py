@@ -9,18 +9,19 @@ from typing import Any, Self
 
 import torch
 
+from bowerbird.artifacts.models import read_model_config
 from bowerbird.audio import FRAMES_PER_SECOND
 from bowerbird.config.systems.palindromic import PalindromicExperiment
 from bowerbird.systems.base import Conversion, System, Utterance, check_models, features_of
-from bowerbird.systems.palindromic.network import Converter, load_converter
+from bowerbird.systems.palindromic.network import Converter, convert_in_windows, load_converter
 from bowerbird.systems.vocoder.synthesis import Vocoder, load_vocoder
 
 
 class Palindromic(System[PalindromicExperiment]):
     """vocoder(T(S; A)): no retrieval."""
 
-    def __init__(self, converter: Converter, vocoder: Vocoder, prompt_s: float) -> None:
-        self.converter, self.vocoder, self.prompt_s = converter, vocoder, prompt_s
+    def __init__(self, converter: Converter, vocoder: Vocoder, prompt_s: float, window: int) -> None:
+        self.converter, self.vocoder, self.prompt_s, self.window = converter, vocoder, prompt_s, window
 
     @classmethod
     def load(cls, experiment: PalindromicExperiment, models: Mapping[str, Path], device: torch.device) -> Self:
@@ -28,7 +29,10 @@ class Palindromic(System[PalindromicExperiment]):
         role = "revocoder" if experiment.synthesis == "stage3" else "vocoder"
         check_models(models, ("converter", role), "Palindromic VC")
         converter = load_converter(models["converter"]).to(device)
-        return cls(converter, load_vocoder(models[role], device), experiment.prompt_s)
+        window = (
+            round(experiment.window_s * FRAMES_PER_SECOND) or read_model_config(models["converter"])["segment_frames"]
+        )
+        return cls(converter, load_vocoder(models[role], device), experiment.prompt_s, window)
 
     def convert(
         self, source: Utterance, references: list[Utterance], trial: Mapping[str, Any] | None = None
@@ -39,8 +43,7 @@ class Palindromic(System[PalindromicExperiment]):
         prompt = torch.cat([features_of(reference, "Palindromic VC") for reference in references])
         if self.prompt_s:
             prompt = prompt[: round(self.prompt_s * FRAMES_PER_SECOND)]
-        frames = torch.tensor([len(prompt)], device=prompt.device)
-        converted = self.converter(features[None], prompt[None], frames)[0]
+        converted = convert_in_windows(self.converter, features, prompt, self.window)
         done = time.perf_counter()
         wave = self.vocoder.vocode(converted)
         seconds = {"converter": done - started, "vocoding": time.perf_counter() - done}

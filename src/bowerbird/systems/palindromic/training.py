@@ -136,6 +136,7 @@ class ConverterTraining(TrainingStage[ConverterStage]):
         return {
             "system": "palindromic",
             "feature_dim": self.inputs.feature_dim,
+            "segment_frames": self.options.segment_frames,
             "features": dict(self.inputs.features),
             **{key: getattr(self.options, key) for key in SIZES},
         }
