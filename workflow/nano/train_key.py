@@ -139,6 +139,7 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=2, help="frames on each side")
     parser.add_argument("--discriminants", type=int, default=39)
     parser.add_argument("--key-layers", type=int, nargs="*", default=[4], help="whose states are part of the keys")
+    parser.add_argument("--dropout", type=float, default=0.3)
     parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
@@ -148,7 +149,9 @@ def main() -> None:
     below = {"kind": "phonetic", "encoder": options.encoder, "layers": options.layers}
     extractor = FeatureExtractor(FeaturesConfig(**below), key="--encoder")
     speech = read_states(options.speech, extractor)
-    head = PhoneHead(extractor.dim, len(PHONES), options.hidden, options.context, options.discriminants)
+    head = PhoneHead(
+        extractor.dim, len(PHONES), options.hidden, options.context, options.discriminants, dropout=options.dropout
+    )
     train_head(head, speech, options.steps, options.seed)
     head.eval()
     if options.discriminants:

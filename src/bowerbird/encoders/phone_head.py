@@ -48,6 +48,7 @@ class PhoneHead(nn.Module):
         context: int = 0,
         discriminants: int = 0,
         key_columns: Sequence[int] = (),
+        dropout: float = 0.3,
     ) -> None:
         super().__init__()
         self.key_columns = list(key_columns)  # of the features: states that are part of the keys
@@ -55,7 +56,7 @@ class PhoneHead(nn.Module):
         self.context = nn.Conv1d(hidden, hidden, 2 * context + 1, padding=context) if hidden and context else None
         self.phones = nn.Linear(hidden or dim, phones)
         self.discriminants = nn.Linear(dim, discriminants) if discriminants else None
-        self.dropout = nn.Dropout(0.3)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, features: Tensor) -> Tensor:
         """Features ``(..., T, D)`` to logits ``(..., T, P)``."""
