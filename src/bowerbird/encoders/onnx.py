@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bowerbird.config.base import ModelReference
 from bowerbird.encoders.checkpoint import EXPORTED, find_checkpoint
 from bowerbird.errors import BowerbirdError
+
+
+def load_session(path: Path, where: str, threads: int = 1) -> Any:
+    """An ONNX Runtime session of the model in the file ``path``, on the CPU; ``where`` begins an error."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise BowerbirdError(f"{where}: {path}: needs the package onnxruntime; install it") from error
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads, settings.inter_op_num_threads = threads, 1
+    settings.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors share no type
+        reason = " ".join(str(error).split())[:200]
+        raise BowerbirdError(f"{where}: {path}: not a model that can be run ({reason})") from None
 
 
 class ExportedModel:
@@ -20,18 +37,7 @@ class ExportedModel:
     def __init__(self, folder: str | Path, key: str) -> None:
         self.checkpoint = find_checkpoint(ModelReference("folder", str(folder)), key, EXPORTED)
         self.path = self.checkpoint.weights[0]
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise BowerbirdError(f"{key}: {folder}: needs the package onnxruntime; install it") from error
-        settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = settings.inter_op_num_threads = 1
-        settings.log_severity_level = 3
-        try:
-            self.session = onnxruntime.InferenceSession(str(self.path), settings, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its errors share no type
-            reason = " ".join(str(error).split())[:200]
-            raise BowerbirdError(f"{key}: {self.path}: not a model that can be run ({reason})") from None
+        self.session = load_session(self.path, key)
         self._check_input(f"{key}: {self.path}")
 
     def _check_input(self, where: str) -> None:

@@ -1,8 +1,9 @@
 """Speech recognizers: waveforms in, texts out.
 
-``whisper-base`` comes in packages and is the one to quote where no hub can be reached; ``pocketsphinx`` answers everywhere,
-with many errors. Anything else is a folder or hub id: Whisper in CTranslate2's format, or a model that `transformers` reads:
-Whisper and other encoder-decoder models, or CTC models (wav2vec 2.0, HuBERT, WavLM).
+``whisper-base`` comes in packages and is the one to quote where no hub can be reached; ``moonshine-base`` is of another family,
+for systems that work on Whisper's features; ``pocketsphinx`` answers everywhere, with many errors. Anything else is a folder or
+hub id: Whisper in CTranslate2's format, Moonshine in ONNX, or a model that `transformers` reads: Whisper and other
+encoder-decoder models, or CTC models (wav2vec 2.0, HuBERT, WavLM).
 
 Shapes: ``N`` samples, ``T`` frames, ``S`` symbols.
 """
@@ -26,6 +27,7 @@ from bowerbird.encoders.checkpoint import (
     state_sha256,
 )
 from bowerbird.encoders.dictation import Pocketsphinx
+from bowerbird.encoders.moonshine import MOONSHINE_BASE, Moonshine, cached_moonshine, is_moonshine, load_moonshine
 from bowerbird.encoders.recognizer_base import MIN_SAMPLES, Recognizer, cut_at_pauses, primary_subtag
 from bowerbird.encoders.transformers_models import load_config, load_model
 from bowerbird.encoders.whisper import WHISPER_BASE, Whisper, is_ctranslate2, load_whisper, packaged_whisper
@@ -35,12 +37,19 @@ KEY = "evaluation.asr"  # the option that names a recognizer
 
 
 def load_recognizer(spec: str, revision: str = "", device: str = "cpu", threads: int = 1) -> Recognizer:
-    """``whisper-base``, ``pocketsphinx``, or the recognizer in a folder or under a hub id at the commit ``revision``."""
+    """``whisper-base``, ``moonshine-base``, ``pocketsphinx``, or the recognizer in a folder or under a hub id.
+
+    ``revision`` is the commit of a hub id.
+    """
     if spec == "pocketsphinx":
         return Pocketsphinx()
     if spec == WHISPER_BASE:
         return Whisper(packaged_whisper(KEY), f"{KEY}: {spec}", device, threads)
+    if spec == MOONSHINE_BASE:
+        return Moonshine(cached_moonshine(KEY), f"{KEY}: {spec}", threads)
     reference = parse_model(spec)
+    if is_moonshine(reference):
+        return load_moonshine(reference, KEY, threads)
     if reference.kind == "hub" and revision:
         reference = replace(reference, revision=revision)
     if is_ctranslate2(peek_config(reference)):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
 import shutil
 import zlib
 from collections.abc import Sequence
@@ -22,7 +21,14 @@ from bowerbird.artifacts.files import atomic_path, file_sha256
 from bowerbird.audio import SAMPLE_RATE
 from bowerbird.config.base import ModelReference
 from bowerbird.config.sections.evaluation import WHISPER_PARTS, WHISPER_PROGRAM
-from bowerbird.encoders.checkpoint import CTRANSLATE2, Checkpoint, ModelIdentity, find_checkpoint, packaged_file
+from bowerbird.encoders.checkpoint import (
+    CTRANSLATE2,
+    Checkpoint,
+    ModelIdentity,
+    cache_folder,
+    find_checkpoint,
+    packaged_file,
+)
 from bowerbird.encoders.recognizer_base import MIN_SAMPLES, Recognizer, cut_at_pauses, primary_subtag
 from bowerbird.errors import BowerbirdError
 
@@ -166,8 +172,3 @@ def _join(parts: Sequence[Path], output: Path) -> None:
         for part in parts:
             with open(part, "rb") as source:
                 shutil.copyfileobj(source, joined, 1 << 20)
-
-
-def cache_folder() -> Path:
-    """Where models that are put together lie: ``bowerbird/models`` in the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bowerbird" / "models"

@@ -46,8 +46,9 @@ class EvaluationConfig(Section):
     asr: str = Field(
         "auto",
         validate_default=True,
-        description="whisper-base (of the extra asr), pocketsphinx (for tests: many errors), or a folder or hub id: Whisper of "
-        "CTranslate2 or transformers, or a CTC model; auto: whisper-base where it is installed, else pocketsphinx",
+        description="whisper-base (of the extra asr), moonshine-base (English; workflow/fetch_moonshine), pocketsphinx (for "
+        "tests: many errors), or a folder or hub id: Whisper of CTranslate2 or transformers, Moonshine in ONNX (a folder), or a "
+        "CTC model; auto: whisper-base where it is installed, else pocketsphinx",
     )
     asr_revision: str = Field("", description="commit of a hub id")
     normalizer: Literal["whisper-english", "whisper-basic"] = Field(
