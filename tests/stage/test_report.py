@@ -22,7 +22,7 @@ from bowerbird.config.sections.report import ReportConfig
 from bowerbird.errors import BowerbirdError
 from bowerbird.metrics.anchors import check_anchors
 from bowerbird.metrics.registry import METRICS
-from bowerbird.metrics.shared_models import NamedVerifier
+from bowerbird.metrics.shared_models import NamedJudge
 from bowerbird.stages.report.formats import duration, number, size, slug
 from bowerbird.stages.report.ledger import Ledger, LedgerLine
 from bowerbird.stages.report.page import write_report
@@ -241,19 +241,20 @@ def test_numbers_for_the_eye() -> None:
     assert slug("../a b<c>") == "a-b-c"
 
 
-def verifiers_of(run: Path, experiments: dict, data: Path, **sections: dict) -> list[NamedVerifier]:
+def judges_of(run: Path, experiments: dict, data: Path, **sections: dict) -> list[NamedJudge]:
     study = read_yaml(run / "config.yaml") | sections
     study["experiments"] |= experiments
-    return gather_scores(run_of(run, study), data).verifiers
+    return gather_scores(run_of(run, study), data).judges
 
 
-def scored_by(run: Path, tmp_path: Path, model: str, second: str = "") -> Path:
-    """The fake run with other verifiers."""
+def scored_by(run: Path, tmp_path: Path, model: str, second: str = "", recognizer: str = "") -> Path:
+    """The fake run with other verifiers, and another recognizer."""
     part = tmp_path / "run"
     shutil.copytree(run, part)
     path = part / "evaluation/summary.parquet"
     table = read_table(path)
     table.loc[table["metric"] == "secs", "model"] = model
+    table.loc[(table["metric"] == "mwer") & bool(recognizer), "model"] = recognizer
     if second:
         rows = table[table["metric"] == "secs"].assign(metric="secs_second", definition="secs_second@1", model=second)
         table = pd.concat([table, rows], ignore_index=True)
@@ -312,8 +313,8 @@ SECTIONS = {
 def test_both_verifiers_are_named_with_the_systems_that_share_a_model(run: Path, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     part = scored_by(run, tmp_path, "resemblyzer", second="wavlm-xvector wavlm-base-plus-sv")
-    first, second = verifiers_of(part, SYSTEMS, tmp_path / "data", **SECTIONS)
-    assert (first.place, first.model, first.family) == ("first", "resemblyzer", "GE2E")
+    first, second, _ = judges_of(part, SYSTEMS, tmp_path / "data", **SECTIONS)
+    assert (first.place, first.model, first.family) == ("first verifier", "resemblyzer", "GE2E")
     assert dict(first.shared_with) == {
         "taught": "trained with its speaker loss",
         "by-reference": "reads voices through it",
@@ -330,7 +331,7 @@ def test_a_missing_second_verifier_is_said(run: Path, report: Path, tmp_path: Pa
     assert "Second verifier none; only one verifier scored the speakers" in text
     (tmp_path / "data").mkdir()
     part = scored_by(run, tmp_path, "exported redimnet-b6")
-    first, second = verifiers_of(part, SYSTEMS, tmp_path / "data", **SECTIONS)
+    first, second, _ = judges_of(part, SYSTEMS, tmp_path / "data", **SECTIONS)
     assert (first.family, first.shared_with, first.independent_of, second.model) == ("", [], [], "")
 
 
@@ -341,8 +342,20 @@ def test_a_system_that_shares_a_model_is_marked_in_the_table(run: Path, tmp_path
     write_text(part / "config.yaml", dump_config(parse_config(study)))
     report = write(part, tmp_path / "report", players=0)
     text = report.read_text(encoding="utf-8")
-    assert text.count("shares a model with a verifier") == 4  # knnvc and its control, in two tables
+    assert text.count("shares a model with what scores it") == 4  # knnvc and its control, in two tables
     assert 'title="works on WavLM&#39;s features (second verifier)"' in text
+
+
+def test_a_system_on_whispers_features_is_marked_where_a_whisper_recognizes(run: Path, tmp_path: Path) -> None:
+    whisper = "whisper-base (ctranslate2 4.8.5 int8 greedy)"
+    part = scored_by(run, tmp_path, "resemblyzer", recognizer=whisper)
+    study = read_yaml(part / "config.yaml")
+    study["features"]["nano"] = {"kind": "phonetic", "encoder": "openai/whisper-base", "layer": 6}
+    write_text(part / "config.yaml", dump_config(parse_config(study)))
+    report = write(part, tmp_path / "report", players=0)
+    assert report.read_text(encoding="utf-8").count("works on Whisper&#39;s features (recognizer)") == 4
+    found = f"Recognizer {whisper} {'f' * 12} . † Shares a model with knnvc (works on Whisper's features), knnvc-random"
+    assert found in Page(report).text
 
 
 def differences(*rows: tuple[str, str, str, float, float, float]) -> pd.DataFrame:

@@ -5,4 +5,4 @@
 
 from __future__ import annotations
 
-VERSION = 8
+VERSION = 9

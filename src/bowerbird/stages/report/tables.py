@@ -18,7 +18,7 @@ from bowerbird.config.systems.anchors import PLAYS
 from bowerbird.config.systems.base import Kind
 from bowerbird.metrics.anchors import AnchorCheck, check_anchors
 from bowerbird.metrics.registry import METRICS, Metric, find_metric
-from bowerbird.metrics.shared_models import NamedVerifier, name_verifiers
+from bowerbird.metrics.shared_models import NamedJudge, name_judges
 from bowerbird.stages.report.formats import slug
 from bowerbird.stages.report.run_data import Run
 
@@ -117,7 +117,7 @@ class Scores:
     notes: list[str] = field(default_factory=list)  # that hold for whole columns
     differences: list[dict[str, Any]] = field(default_factory=list)
     parts: list[PartTable] = field(default_factory=list)
-    verifiers: list[NamedVerifier] = field(default_factory=list)  # the first and the second, which may be none
+    judges: list[NamedJudge] = field(default_factory=list)  # verifiers, of which the second may be none, and recognizer
     anchor_checks: list[AnchorCheck] = field(default_factory=list)
     downloads: list[tuple[str, str]] = field(default_factory=list)  # (name, link) of tables
 
@@ -140,11 +140,11 @@ class Scores:
         return self.cells.get((system.name, metric.name))
 
     def shared_models(self, system: ReportedSystem) -> str:
-        """The models that a system shares with the verifiers, in words; "" for none."""
+        """The models that a system shares with the verifiers and the recognizer, in words; "" for none."""
         found = [
-            f"{part} ({verifier.place} verifier)"
-            for verifier in self.verifiers
-            for name, part in verifier.shared_with
+            f"{part} ({judge.place})"
+            for judge in self.judges
+            for name, part in judge.shared_with
             if name == system.name
         ]
         return "; ".join(found)
@@ -177,7 +177,7 @@ def gather_scores(run: Run, data: Path) -> Scores:
         notes=common_notes(summary, metrics),
         differences=_differences(differences, systems),
         parts=_parts(run.table(run.paths.evaluation_table("cells")), metrics, systems),
-        verifiers=name_verifiers(definitions, run.config, scored),
+        judges=name_judges(definitions, run.graph, scored),
         anchor_checks=check_anchors(differences, kinds, {s.name: s.role for s in systems if s.role}),
         downloads=downloads,
     )
