@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from bowerbird.metrics.registry import METRICS
-from bowerbird.stages.report.tables import common_notes
+from bowerbird.stages.report.notes import common_notes
 
 
 def rows(*notes: tuple[str, str]) -> pd.DataFrame:

@@ -346,6 +346,20 @@ def test_a_system_that_shares_a_model_is_marked_in_the_table(run: Path, tmp_path
     assert 'title="works on WavLM&#39;s features (second verifier)"' in text
 
 
+@pytest.mark.parametrize("is_substitute", [True, False])
+def test_pocketsphinx_in_the_place_of_the_default_is_said(run: Path, tmp_path: Path, is_substitute: bool) -> None:
+    part = scored_by(run, tmp_path, "resemblyzer", recognizer="pocketsphinx 5.1.1 en-us")
+    study = read_yaml(part / "config.yaml")
+    study["evaluation"] |= {"asr": "pocketsphinx", "asr_is_substitute": is_substitute}
+    write_text(part / "config.yaml", dump_config(parse_config(study)))
+    raw = write(part, tmp_path / "report", players=0).read_text(encoding="utf-8")
+    sentence = '<p class="warn">Words were recognized by pocketsphinx, which makes many errors, because the default'
+    assert raw.count(sentence) == is_substitute
+    assert raw.count("install it (pip install &#39;bowerbird[asr]&#39;) and run again.</p>") == is_substitute
+    if is_substitute:
+        assert raw.index(sentence) < raw.index('<table class="scores')
+
+
 def test_a_system_on_whispers_features_is_marked_where_a_whisper_recognizes(run: Path, tmp_path: Path) -> None:
     whisper = "whisper-base (ctranslate2 4.8.5 int8 greedy)"
     part = scored_by(run, tmp_path, "resemblyzer", recognizer=whisper)

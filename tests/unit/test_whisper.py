@@ -80,6 +80,18 @@ def test_auto_is_whisper_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) 
     assert EvaluationConfig(asr="pocketsphinx").asr == "pocketsphinx"
 
 
+def test_a_configuration_keeps_that_pocketsphinx_stood_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it was asked for by name it stood in for nothing, and neither did any other recognizer."""
+    monkeypatch.setattr(evaluation, "installed_recognizer", lambda: "pocketsphinx")
+    written = EvaluationConfig().model_dump()
+    assert written["asr_is_substitute"]
+    assert not EvaluationConfig(asr="pocketsphinx").asr_is_substitute
+    monkeypatch.setattr(evaluation, "installed_recognizer", lambda: "whisper-base")
+    assert EvaluationConfig(**written) == EvaluationConfig(asr="pocketsphinx", asr_is_substitute=True)
+    assert not EvaluationConfig(**{**written, "asr": "auto"}).asr_is_substitute
+    assert not EvaluationConfig(**{**written, "asr": "moonshine-base"}).asr_is_substitute
+
+
 def test_a_folder_of_ctranslate2_is_known_by_its_config(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"suppress_ids": [1], "lang_ids": [2]}')
     with pytest.raises(

