@@ -31,7 +31,7 @@ from bowerbird.errors import BowerbirdError
 from bowerbird.metrics.intelligibility import count_errors, load_normalizer
 
 RULES = ((30, 30), (2, 0), (5, 0), (5, 12), (5, 20))  # seconds of silence, and of Whisper's shortest window
-WINDOWS = (10, 15, 20, 30)  # seconds, of Moonshine
+WINDOWS = (10, 15, 20, 30, 40)  # seconds, of Moonshine
 Speech = list[tuple[np.ndarray, str]]  # waves (N,) and their words
 
 
