@@ -67,6 +67,12 @@ def test_a_whisper_shares_a_model_with_whoever_works_on_its_features() -> None:
     assert judge.independent_of == ["on-nano", "by-other-codebook", "by-other-pairs"]
 
 
+def test_whisper_out_of_packages_is_a_whisper_too() -> None:
+    words = {**WORDS, "encoder": "whisper-base"}
+    judge = recognizer_of(WHISPER, {**STUDY, "features": {**STUDY["features"], "words": words}})
+    assert dict(judge.shared_with) == KIN
+
+
 @pytest.mark.parametrize(("model", "family"), [(MOONSHINE, "Moonshine"), (POCKETSPHINX, "pocketsphinx")])
 def test_another_recognizer_shares_none_with_them(model: str, family: str) -> None:
     judge = recognizer_of(model)
@@ -99,15 +105,13 @@ def test_a_recognizer_in_a_folder_is_known_by_its_configuration(tmp_path: Path) 
         ("bundled:nano-encoder", ""),
         ("bundled:nano-phones", ""),
         ("trained:takin-after-whisper", ""),
+        ("log-mel", ""),
+        ("ge2e", ""),
         ("speechbrain/spkrec-ecapa-voxceleb", ""),
     ],
 )
 def test_families_of_encoders(encoder: str, family: str) -> None:
     assert family_of_encoder(parse_model(encoder)) == family
-
-
-def test_spectra_are_of_no_family() -> None:
-    assert family_of_encoder(None) == ""
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,10 @@ def families_of_system(name: str, graph: Graph) -> dict[str, str]:
         return {}
     found: dict[str, str] = {}
     for variant, through in features_behind(name, graph):
-        family = family_of_encoder(graph.config.features[variant].model())
+        section = graph.config.features[variant]
+        family = family_of_encoder(
+            section.model() or parse_model(section.encoder)
+        )  # what packages hold goes by its name
         if family and (family not in found or not through):
             found[family] = f"works on {family}'s features" + (f" through {through}" if through else "")
     verifiers = {
@@ -139,13 +142,13 @@ def _leads_to(job: Job, experiment: str) -> str:
     return f"{words[job.stage]} {job.variant}" if job.stage in words else ""
 
 
-def family_of_encoder(reference: ModelReference | None) -> str:
+def family_of_encoder(reference: ModelReference) -> str:
     """The family of the encoder behind features, by the configuration in its folder or by its name; "" if it has none.
 
     A phone head is of the family of the encoder below it. The bundled encoders have WavLM's architecture and weights of their
     own: they share no model with it, and neither does what a study trains.
     """
-    if reference is None or reference.kind == "trained":
+    if reference.kind == "trained":
         return ""
     if reference.kind == "bundled":
         return family_below(_settings(str(reference))) or ""
