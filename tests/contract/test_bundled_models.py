@@ -32,6 +32,7 @@ from bowerbird.systems.stepback.network import load_autoencoder
 from bowerbird.systems.vocoder.synthesis import load_vocoder
 
 ASSETS = Path(bundled("bundled:nano-encoder")).parent
+REAL_SPEECH_ONLY = ("nano-key", "nano-world-mel")
 MODELS = sorted(path.name for path in ASSETS.glob("nano-*"))
 TRIALS = (("rms", "slt"), ("slt", "rms"), ("slt", "kal16"), ("kal16", "slt"))
 
@@ -89,7 +90,8 @@ def test_a_model_is_small_and_has_a_card(name: str) -> None:
     assert all(path.stat().st_size <= 15e6 for path in files.values())
     card = files["MODEL_CARD.md"].read_text()
     assert name in card.splitlines()[0]
-    assert "CC BY 4.0" in card and "Kokoro-82M" in card  # what it was trained on, and the licenses
+    assert "CC BY 4.0" in card  # what it was trained on, and the licenses
+    assert "Kokoro-82M" in card or name in REAL_SPEECH_ONLY
     assert "workflow/nano/" in card and "float16" in card
 
 
@@ -128,7 +130,7 @@ def test_the_phonetic_head_names_alike_in_two_voices() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "bound"), [("nano-vocoder", 0.75), ("nano-vocoder-mel", 0.75)])
+@pytest.mark.parametrize(("name", "bound"), [("nano-vocoder", 0.75), ("nano-world-mel", 0.75)])
 def test_a_vocoder_says_again_what_it_is_given(name: str, bound: float) -> None:
     vocoder, mel = load_vocoder(model(name)), LogMel()
     errors = []
@@ -178,7 +180,7 @@ def test_conversions_move_to_the_target() -> None:
 
 @pytest.mark.slow
 def test_takin_moves_to_the_target() -> None:
-    vocoder = model("nano-vocoder-mel")
+    vocoder = model("nano-world-mel")
     experiment = TakinExperiment(content_training="joint", speaker_encoder="ge2e", sampling_steps=4)
     for name in ("nano-takin", "nano-takin-no-speaker-embedding"):
         assert gain(load_system(experiment, {"flow": model(name), "vocoder": vocoder})) > 0, name

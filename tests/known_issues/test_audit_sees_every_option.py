@@ -25,16 +25,19 @@ REPRESENTATIVES = {
     system: next(n for n, e in STUDY["experiments"].items() if e["system"] == system) for system in SYSTEMS
 }
 OTHER_NAMES = {  # what an option that names something names instead
-    "features": {"nano": "nano-l2", "mel": "magnitude"},
+    "features": {"nano": "nano-l2", "mel": "magnitude", "world": "world-short"},
+    "world": {"world": "world-short"},
     "mels": {"mel": "magnitude"},
     "phones": {"phones": "phones-short"},
     "speaker_embeddings": {"voice": "voice-short"},
     "pairs": {"knn4": "knn8", "": "knn4"},
     "codebook": {"k256": "k32"},
-    "vocoder": {"vocoder": "vocoder-other", "bundled:nano-world-mel": "vocoder-mel"},
+    "vocoder": {"vocoder": "vocoder-other", "bundled:nano-world-mel": "vocoder-mel", "bundled:world": "vocoder"},
     "start_from": {"": "bundled:nano-encoder"},
     "speaker_encoder": {"ge2e": "resemblyzer"},
 }
+
+OF_SEVERAL = {"keep": ["energy"], "search": {"nano": 2.0}}  # lists and mappings
 
 
 def options() -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -75,6 +78,8 @@ def another_value(system: str, path: tuple[str, ...], value: Any, annotation: An
         return next(choice for choice in typing.get_args(annotation) if choice != value)
     if name in OTHER_NAMES and isinstance(value, str):
         return OTHER_NAMES[name].get(value, "")
+    if name in OF_SEVERAL:
+        return OF_SEVERAL[name]
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):

@@ -85,7 +85,7 @@ def test_03_failed_conversions_are_not_dropped(tmp_path: Path) -> None:
 
     study = make_study(tmp_path)
     made = read_table(study.trials).assign(
-        spoken_utt="", path="", sha256="", num_samples=0, gain_db=0.0, limited=False, status="ok", error=""
+        spoken_utt="", path="", sha256="", num_samples=0, heard_s=0.0, gain_db=0.0, limited=False, status="ok", error=""
     )
     write_table(tmp_path / "made.parquet", made.iloc[:2], IDENTITY, CONVERSIONS)
     with pytest.raises(BowerbirdError, match="1 trials are not the ones of"):

@@ -131,7 +131,14 @@ def fake_conversions(root: Path, name: str, trials: list[dict], failed: str) -> 
         path = f"{trial['trial_id']}.flac" if ok else ""
         if ok:
             write_audio(root / "conversion" / name / path, voice(150, 0.6, seed=number))
-        facts = {"spoken_utt": trial["source_utt"], "path": path, "sha256": "", "num_samples": 9600, "gain_db": 0.0}
+        facts = {
+            "spoken_utt": trial["source_utt"],
+            "path": path,
+            "sha256": "",
+            "num_samples": 9600,
+            "heard_s": 0.7,
+            "gain_db": 0.0,
+        }
         state = {"limited": False, "status": "ok" if ok else "failed", "error": "" if ok else f"no luck {EVIL}"}
         rows.append({**trial, **facts, **state})
     write_table(root / "conversion" / name / "trials.parquet", pd.DataFrame(rows), IDENTITY, CONVERSIONS)

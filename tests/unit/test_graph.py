@@ -56,7 +56,10 @@ def test_the_report_needs_everything_but_features_that_nobody_reads() -> None:
     unneeded = {(job.command, job.variant) for job in graph.jobs()} - {
         (job.command, job.variant) for job in graph.needed()
     }
-    read = {("extract-features", name) for name in ("unread", "nano-l2", "magnitude", "phones-short", "voice-short")}
+    read = {
+        ("extract-features", name)
+        for name in ("unread", "nano-l2", "magnitude", "world-short", "phones-short", "voice-short")
+    }
     assert unneeded == read
 
 
@@ -68,7 +71,7 @@ def test_files_beside_an_artifact_have_its_writer(demo: Graph) -> None:
 
 
 ROLES = {  # what each system reads besides manifest, trials and audio
-    "knnvc": {"features", "vocoder"},
+    "knnvc": {"features", "keys", "vocoder"},
     "palindromic": {"features", "converter", "revocoder"},
     "qrvc": {"features", "resynthesis"},
     "stepback": {"features", "dual_flow", "vocoder"},

@@ -36,7 +36,7 @@ STUDY = {
             "system": "takin",
             "phones": "words",
             "speaker_embeddings": "",
-            "vocoder": "bundled:nano-vocoder-mel",
+            "vocoder": "bundled:nano-world-mel",
         },
         "by-reuse": {"system": "palindromic", "pairs": "of-nano", "reuse": {"converter": "by-pairs"}},
     },

@@ -28,11 +28,14 @@ JOBS = {
     "make_robot_speech": 1,
     "label_speech": 1,
     "train_encoder": 1,
+    "train_key": 1,
     "retarget_phones": 1,
     "list_speech": 1,
     "make_voices": 1,
     "write_vocoder_overlay": 1,
     "train_vocoder": 1,
+    "write_world_overlay": 1,
+    "train_world": 1,
     "write_systems_overlay": 1,
     "train_systems": 1,
     "export_model": 9,
@@ -45,7 +48,6 @@ TRAINED = (
     "qrvc/resynthesis",
     "qrvc-plain/resynthesis",
     "stepback/preparation",
-    "vocoder-mel/vocoder",
     "takin/content",
     "takin/flow",
     "takin-no-speaker-embedding/flow",
@@ -122,6 +124,14 @@ def test_the_vocoder_is_trained_anew_on_the_new_encoder(tmp_path: Path, monkeypa
     before = load_config([ROOT / "config.yaml", PRESETS / "nano.yaml"])
     assert config.features["nano"].encoder == str(tmp_path / "nano-encoder")
     assert config.experiments == before.experiments
+
+
+def test_the_vocoder_of_mels_is_trained_in_few_steps_in_a_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = study("nano-world", "world", tmp_path, monkeypatch).experiments["world-mel"].vocoder
+    quick = study("nano-world", "world", tmp_path, monkeypatch, "--quick").experiments["world-mel"].vocoder
+    assert (whole.steps, whole.start_from, quick.steps, quick.batch_size) == (6000, "", 2, 2)
 
 
 @pytest.mark.parametrize("is_quick", [False, True])

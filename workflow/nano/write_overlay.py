@@ -1,6 +1,7 @@
 """Write the overlay with which a study of this recipe starts from what was made before it.
 
     python workflow/nano/write_overlay.py vocoder --encoder assets/nano-encoder --phones phones --output vocoder.yaml
+    python workflow/nano/write_overlay.py world --output world.yaml
     python workflow/nano/write_overlay.py systems --encoder assets/nano-encoder --phones phones --vocoder assets/nano-vocoder \\
         --output systems.yaml
 
@@ -44,10 +45,14 @@ def system_experiments(stage: Overlay, vocoder: Path) -> Overlay:
         "qrvc": {"resynthesis": from_vocoder},
         "qrvc-plain": {"resynthesis": from_vocoder},
         "stepback": {"preparation": anew},
-        "vocoder-mel": {"vocoder": anew},
         "takin": {"content": anew, "flow": anew},
         "takin-no-speaker-embedding": {"flow": anew},
     }
+
+
+def world_experiments(stage: Overlay) -> Overlay:
+    """The experiments of the study `nano-world`; ``stage`` holds the options of every stage."""
+    return {"world-mel": {"vocoder": stage}}
 
 
 class Plain(yaml.SafeDumper):
@@ -61,16 +66,22 @@ class Plain(yaml.SafeDumper):
 def main() -> None:
     """Write the overlay as YAML."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", choices=["vocoder", "systems"])
-    parser.add_argument("--encoder", type=Path, required=True, help="folder of the new nano-encoder")
-    parser.add_argument("--phones", type=Path, required=True, help="folder of a phone head that reads it")
+    parser.add_argument("study", choices=["vocoder", "world", "systems"])
+    parser.add_argument("--encoder", type=Path, help="folder of the new nano-encoder; not for the study of WORLD")
+    parser.add_argument("--phones", type=Path, help="folder of a phone head that reads it; not for the study of WORLD")
     parser.add_argument("--vocoder", type=Path, help="folder of the new nano-vocoder, for the study of the systems")
     parser.add_argument("--quick", action="store_true", help="two steps per stage")
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     stage = QUICK if options.quick else {}
-    overlay: Overlay = {"features": shared_features(options.encoder, options.phones)}
-    if options.study == "vocoder":
+    overlay: Overlay = {}
+    if options.study != "world":
+        if options.encoder is None or options.phones is None:
+            parser.error("--encoder and --phones: both are needed for this study")
+        overlay["features"] = shared_features(options.encoder, options.phones)
+    if options.study == "world":
+        overlay["experiments"] = world_experiments(stage)
+    elif options.study == "vocoder":
         overlay["experiments"] = vocoder_experiments(stage)
     elif options.vocoder is None:
         parser.error("--vocoder: missing; the systems start from it")

@@ -66,17 +66,15 @@ def convert_trials(
     folders = parse_model_folders(models)
     spoken = {"audio": audio, "features": features, "phones": phones, "keys": keys}
     inputs = input_digests({**spoken, **{role: model_files(folder) for role, folder in folders.items()}})
-    params, tables = (
-        {**experiment.conversion_params(), **options.model_dump()},
-        {"manifest": [manifest], "trials": [trials]},
-    )
+    params = {**experiment.conversion_params(), **options.model_dump()}
+    tables = {"manifest": [manifest], "trials": [trials]}
     identity = Identity("conversion", VERSION, params, {**input_digests(tables), **inputs})
-    rows = read_trials(trials)
+    rows = read_trials(trials).to_dict("records")
     speech = TrialSpeech.open(spoken, torch.device(record.device), experiment.key_weights())
     system = load_chunked(experiment, folders, speech.device, options.max_chunk_s)
     converter = TrialConverter(system, experiment, options, speech, output.parent)
     results = []
-    for trial in rows.to_dict("records"):
+    for trial in rows:
         recipe = Identity("conversion", VERSION, {**params, "trial": trial_recipe(trial)}, inputs).hash
         results.append({**trial, **converter.run(trial, recipe)})
         if len(results) % 50 == 0 or len(results) == len(rows):
