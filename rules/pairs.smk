@@ -6,7 +6,7 @@ rule search_pairs:
     input:
         manifest=PATHS.manifest,
         features=lambda w: GRAPH.search_pairs(w.pairs, w.shard).inputs["features"],
-        keys=lambda w: GRAPH.search_pairs(w.pairs, w.shard).inputs["keys"],
+        search_keys=lambda w: GRAPH.search_pairs(w.pairs, w.shard).inputs["search_keys"],
     output:
         pairs=PATHS.pairs("{pairs}", "{shard}"),
         distances=PATHS.distances("{pairs}", "{shard}"),
@@ -27,7 +27,7 @@ rule search_pairs:
         "bowerbird search-pairs"
         " --manifest {input.manifest}"
         " --features {input.features}"
-        " --keys {input.keys}"
+        " --search-keys {input.search_keys}"
         " --shard {wildcards.shard}"
         " --output {output.pairs}"
         " {params.options}"

@@ -77,7 +77,7 @@ def test_the_record_says_what_was_searched(values: TinyCorpus, tmp_path: Path) -
     options = OPTIONS.model_copy(update={"search": {"one": 1.0}})
     pairs = search(values, tmp_path / "pairs", options, one)
     identity = read_identity(pairs.paths[0].with_suffix(".parquet"))
-    assert identity["params"]["search"] == {"one": 1.0} and "keys" in identity["inputs"]
+    assert identity["params"]["search"] == {"one": 1.0} and "search_keys" in identity["inputs"]
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_files_beside_an_artifact_have_its_writer(demo: Graph) -> None:
 
 
 ROLES = {  # what each system reads besides manifest, trials and audio
-    "knnvc": {"features", "keys", "vocoder"},
+    "knnvc": {"features", "search_keys", "vocoder"},
     "palindromic": {"features", "converter", "revocoder"},
     "qrvc": {"features", "resynthesis"},
     "stepback": {"features", "dual_flow", "vocoder"},

@@ -112,7 +112,7 @@ def study(**options: object) -> dict:
             {"features": "mel", "smoothing_ms": 25},
             r"experiments\.knnvc\.smoothing_ms: 25\.0: only for features of encoder world",
         ),
-        ({"search": "nowhere"}, r"experiments\.knnvc\.keys: 'nowhere' is not defined in `features`"),
+        ({"search": "nowhere"}, r"experiments\.knnvc\.search_keys: 'nowhere' is not defined in `features`"),
         ({"search": {"mel": 0}}, r"experiments\.knnvc\.search\.mel = 0: input should be greater than 0"),
     ],
 )

@@ -193,7 +193,7 @@ class Graph:
         inputs = {
             "manifest": (self.paths.manifest,),
             "features": self._shards("features", section.features),
-            "keys": tuple(path for name in section.search for path in self._shards("features", name)),
+            "search_keys": tuple(path for name in section.search for path in self._shards("features", name)),
         }
         params = {**values, "shard": int(shard)}
         return Job("search-pairs", "pairs", pairs, outputs, inputs, params, options=flags(values))

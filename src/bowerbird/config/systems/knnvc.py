@@ -70,7 +70,7 @@ class KnnvcExperiment(ExperimentBase, SearchOptions):
 
     def conversion_inputs(self) -> Inputs:
         """Features of source and references, the keys they are searched by, and the vocoder."""
-        keys: Inputs = {"keys": tuple(Variant("features", name) for name in self.search)} if self.search else {}
+        keys: Inputs = {"search_keys": tuple(Variant("features", name) for name in self.search)} if self.search else {}
         return {"features": Variant("features", self.features), **keys, "vocoder": vocoder_reference(self.vocoder)}
 
     def check_features(self, features: Mapping[str, FeaturesConfig]) -> None:

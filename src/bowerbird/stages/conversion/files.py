@@ -227,7 +227,7 @@ class FileConverter:
         params: dict[str, Any] = {**self.plan.experiment.conversion_params(), **self.options.model_dump()}
         for role, names in self.plan.read.items():
             described = [{**self.plan.features[n].model_dump(), **self.extractors[n].describe()} for n in names]
-            params[role] = described if role == "keys" else described[0]
+            params[role] = described if role == "search_keys" else described[0]
         identity = Identity("conversion", VERSION, params, {"source": inputs_digest([path]), **inputs})
         heard_s = conversion.details.get("heard_s", sum(len(spoken.wave) for spoken in voice) / SAMPLE_RATE)
         write_conversion(target, loud, self.plan.experiment.system_name, identity.hash, heard_s)

@@ -52,7 +52,7 @@ def convert_trials(
     experiment: Experiment,
     features: list[Path] = NO_FILES,
     phones: list[Path] = NO_FILES,
-    keys: list[Path] = NO_FILES,
+    search_keys: list[Path] = NO_FILES,
     models: list[str] = NO_MODELS,
     options: ConversionConfig = DEFAULT_OPTIONS,
     runtime: RuntimeConfig = DEFAULT_RUNTIME,
@@ -64,7 +64,7 @@ def convert_trials(
     torch.set_num_threads(runtime.threads)
     record = RunRecord(device=str(pick_device(runtime.device)), dtype="float32")
     folders = parse_model_folders(models)
-    spoken = {"audio": audio, "features": features, "phones": phones, "keys": keys}
+    spoken = {"audio": audio, "features": features, "phones": phones, "search_keys": search_keys}
     inputs = input_digests({**spoken, **{role: model_files(folder) for role, folder in folders.items()}})
     params = {**experiment.conversion_params(), **options.model_dump()}
     tables = {"manifest": [manifest], "trials": [trials]}
@@ -162,7 +162,7 @@ class TrialSpeech:
     ) -> TrialSpeech:
         """Open the shards of each role: audio, features, phones, keys; ``weights`` names the spaces of the keys."""
         features, phones = (Shards(shards[role]) if shards[role] else None for role in ("features", "phones"))
-        keys = open_spaces(shards["keys"], weights) if weights else {}
+        keys = open_spaces(shards["search_keys"], weights) if weights else {}
         return cls(Shards(shards["audio"], "num_samples"), features, phones, keys, weights, device)
 
     def __getitem__(self, utt_id: str) -> Utterance:

@@ -54,23 +54,23 @@ def search_pairs(
     shard: int,
     options: PairsConfig,
     runtime: RuntimeConfig,
-    keys: list[Path] = NO_FILES,
+    search_keys: list[Path] = NO_FILES,
 ) -> None:
     """Find the neighbors of the train and valid utterances of one shard among the frames of donor speakers.
 
-    They are looked for in the features, or in ``keys``, the shards of what `search` names. Writes int32 ``(T, k)`` rows of the donor's own feature shard, their cosine distances (float16) beside it in
+    They are looked for in the features, or in ``search_keys``, the shards of what `search` names. Writes int32 ``(T, k)`` rows of the donor's own feature shard, their cosine distances (float16) beside it in
     ``shard-NNNN.distances.npy``, and the index: one row per target utterance and donor.
     """
     device = pick_device(runtime.device)
     torch.set_num_threads(runtime.threads)
     params = {**options.model_dump(exclude={"features"}), "shard": shard}
-    files = {"manifest": [manifest], "features": features, "keys": keys}
+    files = {"manifest": [manifest], "features": features, "search_keys": search_keys}
     identity = Identity("pairs", VERSION, params, input_digests(files))
     outputs = [output, distances_path(output), index_path(output)]
     record = RunRecord(device=str(device), dtype="float32")
     if cache.fetch(identity, outputs, record):
         return
-    searched = KeyShards(keys, options.search) if options.search else None
+    searched = KeyShards(search_keys, options.search) if options.search else None
     speech = PairableSpeech(manifest, features, searched)
     plan = plan_pairs(speech, shard, options)
     found = find_neighbors(speech, plan.pairs, options, device)
