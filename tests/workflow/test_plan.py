@@ -42,6 +42,10 @@ CHANGES = {
         {"assign_units", "summarize_units", "probe_residual", "summarize_pairs", "write_report"},
     ),
     "pairs": ({"pairs": {"knn4": {"k": 2}}}, {"search_pairs", "summarize_pairs", "train_stage", *CONVERTED}),
+    "pairs: key space": (
+        {"pairs": {"knn4": {"search": "phones"}}},
+        {"search_pairs", "summarize_pairs", "train_stage", *CONVERTED},
+    ),
     "training: Palindromic's converter": (
         {"experiments": {"palindromic": {"converter": {"learning_rate": 5.0e-4}}}},
         {"train_stage", *CONVERTED},
@@ -76,6 +80,8 @@ CHANGES = {
     ),
     "conversion: Takin-VC's sampler": ({"experiments": {"takin": {"sampling_steps": 3}}}, CONVERTED),
     "conversion: one system": ({"experiments": {"knnvc": {"k": 3}}}, CONVERTED),
+    "conversion: key space": ({"experiments": {"knnvc": {"search": "phones"}}}, CONVERTED),
+    "conversion: vocoder": ({"experiments": {"knnvc": {"vocoder": "bundled:nano-vocoder"}}}, CONVERTED),
     "conversion: all": ({"conversion": {"loudness": "none"}}, CONVERTED),
     "evaluation: one family": ({"evaluation": {"normalizer": "whisper-basic"}}, {"score_trials", *SCORES}),
     "evaluation: recognizer": (
@@ -89,6 +95,7 @@ CHANGES = {
 NUMBERS = {
     "codebook: fit": {"fit_codebook": 1, "assign_units": 2, "train_stage": 1, "convert_trials": 1},  # QR-VC's
     "features": {"extract_features": 2, "convert_trials": 5},  # not the ground truth: it reads no features
+    "pairs: key space": {"extract_features": 0, "train_stage": 2, "convert_trials": 1},
     "pairs": {"train_stage": 2, "convert_trials": 1},  # Palindromic's converter and revocoder
     "training: Palindromic's converter": {"train_stage": 2, "convert_trials": 1, "score_trials": 3},
     "training: Palindromic's revocoder": {"train_stage": 1, "convert_trials": 1, "score_trials": 3},
@@ -100,6 +107,8 @@ NUMBERS = {
     "conversion: Takin-VC's sampler": {"convert_trials": 1, "score_trials": 3},
     "training: vocoder": {"train_stage": 3, "convert_trials": 3},  # the converter learns through it
     "conversion: one system": {"convert_trials": 1, "score_trials": 3},
+    "conversion: key space": {"convert_trials": 1, "score_trials": 3},
+    "conversion: vocoder": {"convert_trials": 1, "score_trials": 3},
     "conversion: all": {"convert_trials": 7, "score_trials": 21},
     "evaluation: recognizer": {"transcribe_sources": 1, "score_trials": 7},
     "evaluation: one family": {"score_trials": 7},  # intelligibility of seven experiments, no other family

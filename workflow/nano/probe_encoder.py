@@ -23,7 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,7 @@ from torch import Tensor
 from transformers import WavLMModel
 
 from bowerbird.audio import HOP, SAMPLE_RATE, int16_to_float
+from bowerbird.encoders.extractors import FeatureExtractor
 from bowerbird.encoders.phone_head import PhoneReader
 
 WINDOW = 400  # samples that a frame of the encoder reads
@@ -125,9 +126,12 @@ def encoder_layers(model: WavLMModel, wave: Tensor) -> Tensor:
         return torch.stack(model(wave[None], output_hidden_states=True).hidden_states)[:, 0]
 
 
-def gather(utterances: list[Utterance], model: WavLMModel, seed: int = 0) -> Frames:
-    """Features of the labeled frames, at most `FRAMES_PER_SPEAKER` per speaker, drawn at random."""
+def gather(
+    utterances: list[Utterance], model: WavLMModel, others: Mapping[str, FeatureExtractor] | None = None, seed: int = 0
+) -> Frames:
+    """Features of the labeled frames, at most `FRAMES_PER_SPEAKER` per speaker, drawn at random; ``others`` by name."""
     extractors: dict[str, Callable[[Tensor], Tensor]] = {"log-mel": log_mel, "MFCC+deltas": mfcc}
+    extractors |= {name: extractor.extract for name, extractor in (others or {}).items()}
     columns: dict[str, list[Tensor]] = {name: [] for name in ("phone", "speaker", "sentence", "utterance", "mel")}
     features: dict[str, list[Tensor]] = {}
     phones = sorted({phone for utterance in utterances for phone in utterance.phones if phone})

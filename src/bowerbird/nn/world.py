@@ -17,9 +17,12 @@ Letters: ``N`` samples, ``T`` frames.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from bowerbird.audio import HOP, SAMPLE_RATE
+from bowerbird.errors import BowerbirdError
 
 SUBFRAMES = 4
 CODED = 60  # values of an envelope
@@ -37,6 +40,15 @@ NO_PITCH_HZ = 120.0  # of speech in which nothing is voiced
 HIGHEST_PITCH_HZ = 1000.0  # of the pitch that is played
 
 
+def _program() -> Any:
+    """The package pyworld, which is imported when it is needed."""
+    try:
+        import pyworld
+    except ImportError as error:
+        raise BowerbirdError(f"WORLD: pyworld cannot be imported ({error}); pip install pyworld-prebuilt") from None
+    return pyworld
+
+
 def num_frames(num_samples: int) -> int:
     """Frames of ``num_samples``: as many as a self-supervised encoder gives."""
     return max(0, (num_samples - SUBHOP) // HOP)
@@ -48,8 +60,7 @@ def analyze(wave: np.ndarray) -> np.ndarray:
     Pitch by DIO and StoneMask between 60 and 450 Hz, the envelope by CheapTrick, aperiodicity by D4C. The same wave gives the
     same rows, whatever was analyzed before.
     """
-    import pyworld
-
+    pyworld = _program()
     wave = np.ascontiguousarray(wave, dtype=np.float64)
     f0, times = pyworld.dio(wave, SAMPLE_RATE, f0_floor=LOWEST_HZ, f0_ceil=HIGHEST_HZ, frame_period=PERIOD_MS)
     f0 = pyworld.stonemask(wave, f0, times, SAMPLE_RATE)
@@ -71,8 +82,7 @@ def continuous_pitch(f0: np.ndarray) -> np.ndarray:
 
 def synthesize(rows: np.ndarray) -> np.ndarray:
     """The wave ``(320 T,)`` float32 that ``rows (T, 252)`` describe; the same rows give the same wave."""
-    import pyworld
-
+    pyworld = _program()
     if not len(rows):
         return np.zeros(0, np.float32)
     envelope, aperiodicity, voicing, pitch = (
