@@ -96,6 +96,7 @@ def noise_batch(stage: TrainingStage, size: int) -> Batch:
     frames, prompt = spec.segment_frames, (spec.prompt_frames or (0, 0))[1]
     shapes: dict[str, Callable[[], Tensor]] = {
         "features": lambda: torch.randn(size, frames, FEATURE_DIM),
+        "frames": lambda: torch.full((size,), frames),
         "audio": lambda: 0.1 * torch.randn(size, HOP * frames),
         "retrieved": lambda: torch.randn(size, frames, FEATURE_DIM),
         "prompt": lambda: torch.randn(size, prompt, FEATURE_DIM),

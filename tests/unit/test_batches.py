@@ -22,7 +22,7 @@ def test_a_role_is_an_attribute_and_one_that_is_absent_is_named() -> None:
     ):
         _ = batch().phones
     for make in (lambda: batch(units=torch.zeros(2)), lambda: BatchSpec(frozenset({"units"}), 8)):
-        with pytest.raises(ValueError, match=r"units: no role of a batch; known: features, audio"):
+        with pytest.raises(ValueError, match=r"units: no role of a batch; known: features, frames, audio"):
             make()
 
 

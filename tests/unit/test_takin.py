@@ -47,6 +47,7 @@ def batch(size: int = 3, frames: int = 11, prompt: int = 9, seed: int = 0) -> Ba
     tensors = {
         "features": noise(size, frames, 7, seed=seed),
         "mels": noise(size, frames, 10, seed=seed + 1),
+        "frames": torch.full((size,), frames),
         "phones": noise(size, frames, 5, seed=seed + 2),
         "prompt_mels": noise(size, prompt, 10, seed=seed + 3),
         "prompt_frames": torch.tensor([prompt, prompt - 3, prompt - 1])[:size],
@@ -244,6 +245,7 @@ def test_the_full_sizes_step() -> None:
     tensors = {
         "features": noise(1, 16, 1024),
         "mels": noise(1, 16, 80),
+        "frames": torch.tensor([16]),
         "phones": noise(1, 16, 768),
         "prompt_mels": noise(1, 20, 80),
         "prompt_frames": torch.tensor([20]),

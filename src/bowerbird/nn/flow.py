@@ -31,9 +31,16 @@ def on_path(data: Tensor, noise: Tensor, t: Tensor, sigma: float = SIGMA) -> tup
     return (1 - (1 - sigma) * t) * noise + t * data, data - (1 - sigma) * noise
 
 
-def flow_loss(velocity: Tensor, target: Tensor) -> Tensor:
-    """The loss L of a predicted velocity ``(B, ...)``: a mean over items and over all values of an item (scalar)."""
-    return (velocity.float() - target).square().mean()
+def flow_loss(velocity: Tensor, target: Tensor, frames: Tensor | None = None) -> Tensor:
+    """The loss L of a predicted velocity ``(B, T, ...)``: a mean over items and over all values of an item (scalar).
+
+    ``frames`` ``(B,)``: how many of the T count, where not all do.
+    """
+    squares = (velocity.float() - target).square()
+    if frames is None:
+        return squares.mean()
+    counts = torch.arange(squares.shape[1], device=squares.device) < frames[:, None]
+    return ((squares.flatten(2).mean(dim=2) * counts).sum(dim=1) / frames).mean()
 
 
 @torch.no_grad()

@@ -94,6 +94,7 @@ def _frames_of(rows: Tensor | None, role: str, utterance: Utterance, system: str
 # What a batch can hold, by role. Validation has one whole utterance instead of crops.
 ROLES: Mapping[str, str] = {
     "features": "(B, T, D) float32: the crop",
+    "frames": "(B,) int64: how many frames of the crop are speech; the rest is zero-padded. Declared by stages that mask it",
     "audio": "(B, 320 T) float32 in [-1, 1]: its waveform; with transcripts (B, N), whole utterances, zero-padded",
     "retrieved": "(B, T, D) float32: the mean of the retrieved neighbors of each frame",
     "mels": "(B, R T, M) float32: log-mel frames of the crop, R per frame of features",
@@ -118,6 +119,9 @@ class BatchSpec:
 
     roles: frozenset[str]  # of `ROLES`
     segment_frames: int  # length of a training crop
+    least_frames: int = (
+        0  # shortest utterance to train on, padded to a crop (needs the role "frames"); 0: segment_frames
+    )
     optional: frozenset[str] = frozenset()  # further roles, which are there if their shards are given
     prompt_frames: tuple[int, int] | None = None  # shortest and longest prompt; lengths are uniform
     same_speaker_pairs: bool = False  # whether `retrieved` must come from the item's own speaker
@@ -127,6 +131,15 @@ class BatchSpec:
 
     def __post_init__(self) -> None:
         _check_roles(self.roles | self.optional)
+        if self.least_frames and "frames" not in self.roles:
+            raise ValueError(
+                "batch: least_frames: padded crops need the role 'frames', so that the stage can mask them"
+            )
+
+    @property
+    def shortest(self) -> int:
+        """Frames of the shortest utterance to train on."""
+        return self.least_frames or self.segment_frames
 
     def __contains__(self, role: str) -> bool:
         """Whether the batches hold ``role``, or may hold it."""
@@ -185,12 +198,14 @@ def crop_in_context(batch: Batch, features: Tensor, frames: int) -> Batch:
     """Features and audio of ``batch``, each item a crop of ``frames`` frames at a place that its ``uniform`` chooses.
 
     ``features`` ``(B, C, D)`` stand in the place of the batch's own: a network made them from C frames, more than the next
-    one learns on. Validation, without ``uniform``, is not cropped.
+    one learns on. Crops hold no padding. Validation, without ``uniform``, is not cropped.
     """
     uniform = batch.get("uniform")
     if uniform is None:
         return Batch(batch.utt_ids, {"features": features, "audio": batch.audio})
-    starts = (uniform * (features.shape[1] - frames + 1)).long().tolist()
+    speech = batch.get("frames")
+    room = (features.shape[1] if speech is None else speech) - frames + 1
+    starts = (uniform * room).long().tolist()
     crops = torch.stack([f[s : s + frames] for f, s in zip(features, starts, strict=True)])
     audio = torch.stack([a[HOP * s : HOP * (s + frames)] for a, s in zip(batch.audio, starts, strict=True)])
     return Batch(batch.utt_ids, {"features": crops, "audio": audio})

@@ -31,6 +31,7 @@ from bowerbird.systems.base import Batch, BatchSpec
 
 logger = logging.getLogger(__name__)
 
+TIMED = ("features", "audio", "retrieved", "mels", "phones", "world")  # roles whose first axis is time
 MOMENT_UTTERANCES = 256  # of the training split, over which mean and deviation are taken
 
 # The shards that a role of a batch is read from, by the option of the command that names them.
@@ -196,6 +197,15 @@ class StageData:
             tensors["speaker_embedding"] = self._rows("speaker_embeddings", item.utt_id, 0, 1)[0]
         return tensors
 
+    def pad(self, tensors: Mapping[str, Tensor], frames: int) -> dict[str, Tensor]:
+        """A crop with zeros behind it, as long as one of ``frames``; what is not in time stays as it is."""
+        padded = dict(tensors)
+        for role in [role for role in TIMED if role in tensors]:
+            length = {"audio": HOP * frames, "mels": round(frames * self.mel_ratio)}.get(role, frames)
+            tensor = tensors[role]
+            padded[role] = F.pad(tensor, (0, 0) * (tensor.ndim - 1) + (0, length - len(tensor)))
+        return padded
+
     def prompt(self, item: Item, start: int, stop: int, length: int, uniform: Sequence[float]) -> dict[str, Tensor]:
         """At most ``length`` frames of other speech of the speaker, zero-padded to ``length``, by role.
 
@@ -249,6 +259,8 @@ class StageData:
         """One utterance as a batch, cut at ``max_frames``, with the longest prompt."""
         frames = min(item.frames, max_frames)
         tensors = self.crop(item, 0, frames)
+        if "frames" in self.roles:
+            tensors["frames"] = torch.tensor(frames)
         if self.spec.prompt_frames:
             tensors |= self.prompt(item, 0, frames, self.spec.prompt_frames[1], (0.0, 0.0))
         return stack([item.utt_id], [tensors])
@@ -316,12 +328,15 @@ class StepBatches(EpochBatches):
         for item, (at, donor), (which, where, uniform) in zip(
             items[self.part], places[self.part], own[self.part], strict=True
         ):
-            start = int(at * (item.frames - frames + 1))
-            tensors = self.data.crop(item, start, frames, int(donor * item.num_variants))
+            count = min(frames, item.frames)  # fewer where the stage takes shorter utterances, and masks what is padded
+            start = int(at * (item.frames - count + 1))
+            tensors = self.data.crop(item, start, count, int(donor * item.num_variants))
+            if "frames" in roles:
+                tensors = self.data.pad(tensors, frames) | {"frames": torch.tensor(count)}
             if "uniform" in roles:
                 tensors["uniform"] = torch.tensor(uniform)
             if length:
-                tensors |= self.data.prompt(item, start, start + frames, length, (which, where))
+                tensors |= self.data.prompt(item, start, start + count, length, (which, where))
             crops.append(tensors)
         return stack([item.utt_id for item in items[self.part]], crops)
 

@@ -188,7 +188,7 @@ def dim_of(shard: Path) -> int:
 
 def training_batches(job: TrainingJob, data: TrainingData, processes: Processes) -> EpochBatches:
     """This process's batches of the training split."""
-    options, frames = job.options, data.spec.segment_frames
+    options, frames = job.options, data.spec.shortest
     items = data.items("train", at_least=frames)
     if not items:
         raise BowerbirdError(

@@ -14,5 +14,6 @@ waveforms; A is the target speaker, B a donor.
 
 What we chose where the paper is silent: positions are rotary; T predicts the difference to its input (its last layer starts
 at zero, so training starts from "no conversion"); L_spk compares hidden maps by their means over time, because a~_1 and a_2
-have neither the same words nor the same length; the weight of the speaker loss rises linearly.
+have neither the same words nor the same length; the weight of the speaker loss rises linearly. T converts in overlapping
+windows as long as the crops that it was trained on.
 """

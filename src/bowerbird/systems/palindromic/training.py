@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bowerbird.audio import HOP
 from bowerbird.config.systems.palindromic import ConverterStage, RevocoderStage
 from bowerbird.encoders.speaker import SpeakerNetwork, load_speaker_network
 from bowerbird.systems.base import (
@@ -29,6 +30,8 @@ from bowerbird.systems.palindromic.network import SIZES, build_converter, load_c
 from bowerbird.systems.vocoder.synthesis import check_vocoder, load_vocoder
 from bowerbird.systems.vocoder.training import VocoderTraining
 
+LEAST_FRAMES = 25  # half a second: shorter utterances are left out
+
 
 class SpeakerLoss(nn.Module):
     """L_spk = 1 - cos(e(a~_1), e(a_2)) + lambda_hid |h(a~_1) - h(a_2)|, a mean over items.
@@ -41,22 +44,41 @@ class SpeakerLoss(nn.Module):
         super().__init__()
         self.verifier, self.hidden_weight = verifier.requires_grad_(False), hidden_weight
 
-    def forward(self, converted: Tensor, reference: Sequence[Tensor]) -> dict[str, Tensor]:
-        """The loss ("speaker") and the mean cosine ("cosine") of ``converted`` ``(B, N)`` and one wave ``(N,)`` of each speaker."""
-        with torch.autocast(converted.device.type, enabled=False):
-            embedding, hidden = self._embed(converted.float())
+    def forward(self, converted: Sequence[Tensor], reference: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The loss ("speaker") and the mean cosine ("cosine") of ``converted``, waves ``(N,)``, and one wave ``(N,)`` of each speaker."""
+        with torch.autocast(converted[0].device.type, enabled=False):
+            embedding, hidden = self._embed_all(converted)
             with torch.no_grad():
-                embedded = [self._embed(wave[None].float()) for wave in reference]
-            target = torch.cat([e for e, _ in embedded])
-            target_hidden = [torch.cat(maps) for maps in zip(*(h for _, h in embedded), strict=True)]
+                target, target_hidden = self._embed_all(reference)
             cosine = F.cosine_similarity(embedding, target, dim=-1).mean()
             distance = torch.stack([F.l1_loss(h, t) for h, t in zip(hidden, target_hidden, strict=True)]).mean()
         return {"speaker": 1 - cosine + self.hidden_weight * distance, "cosine": cosine.detach()}
+
+    def _embed_all(self, waves: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """As `_embed`, of waves ``(N,)`` that may differ in length: together where they do not."""
+        if len({len(wave) for wave in waves}) == 1:
+            return self._embed(torch.stack(list(waves)).float())
+        embedded = [self._embed(wave[None].float()) for wave in waves]
+        return torch.cat([e for e, _ in embedded]), [
+            torch.cat(maps) for maps in zip(*(h for _, h in embedded), strict=True)
+        ]
 
     def _embed(self, wave: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Embeddings ``(B, E)`` of waves ``(B, N)``, and the means ``(B, C)`` over time of each hidden map."""
         embedding, hidden = self.verifier.embed_with_maps(wave)
         return embedding, [h.mean(dim=-1) for h in hidden]
+
+
+def masked_l1(output: Tensor, target: Tensor, frames: Tensor) -> Tensor:
+    """Mean over items of the mean L1 over the first ``frames`` ``(B,)`` of ``output`` and ``target`` ``(B, T, D)``."""
+    is_speech = torch.arange(target.shape[1], device=target.device) < frames[:, None]  # (B, T)
+    distance = (output.float() - target).abs().mean(dim=2)
+    return ((distance * is_speech).sum(dim=1) / frames).mean()
+
+
+def without_padding(waves: Tensor, frames: Tensor) -> list[Tensor]:
+    """The waves ``(N,)`` of the first ``frames`` ``(B,)`` frames of waves ``(B, 320 T)``."""
+    return [wave[: HOP * count] for wave, count in zip(waves, frames.tolist(), strict=True)]
 
 
 class ConverterTraining(TrainingStage[ConverterStage]):
@@ -81,9 +103,10 @@ class ConverterTraining(TrainingStage[ConverterStage]):
     @classmethod
     def batch_spec(cls, options: ConverterStage) -> BatchSpec:
         """A_1, B^_1 and A_2, the waveform of A_2 for the speaker loss, and that of A_1 to listen to beside the converted one."""
-        roles = frozenset({"features", "audio", "retrieved", "prompt", "prompt_frames", "prompt_audio"})
+        roles = frozenset({"features", "frames", "audio", "retrieved", "prompt", "prompt_frames", "prompt_audio"})
         prompts = prompt_range(options.prompt_min_s, options.prompt_max_s)
-        return BatchSpec(roles, options.segment_frames, prompt_frames=prompts)
+        least = min(LEAST_FRAMES, options.segment_frames)
+        return BatchSpec(roles, options.segment_frames, least, prompt_frames=prompts)
 
     def updates(self, step: int) -> tuple[str, ...]:
         """Every step moves the converter."""
@@ -103,20 +126,20 @@ class ConverterTraining(TrainingStage[ConverterStage]):
 
     def forward(self, batch: Batch) -> Tensor:
         """A~_1 = T(B^_1; A_2), ``(B, T, D)``."""
-        return self.converter(batch.retrieved, batch.prompt, batch.prompt_frames)
+        return self.converter(batch.retrieved, batch.prompt, batch.prompt_frames, batch.frames)
 
     def losses(self, update: str, batch: Batch, output: Tensor, step: int) -> dict[str, Tensor]:
         """The L1 of features, and the speaker loss where its weight at ``step`` is not zero."""
-        features, weight = F.l1_loss(output.float(), batch.features), self.speaker_weight(step)
+        features, weight = masked_l1(output, batch.features, batch.frames), self.speaker_weight(step)
         total, losses = self.options.feature_weight * features, {"features": features}
         if self.speaker_loss is not None and weight > 0:
-            speaker = self.speaker_loss(self.vocoder(output), prompt_waves(batch))
+            speaker = self.speaker_loss(without_padding(self.vocoder(output), batch.frames), prompt_waves(batch))
             total, losses = total + weight * speaker["speaker"], {**losses, **speaker}
         return {"total": total, **losses}
 
     def validate(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor | None]:
         """Feature L1 (beside that of the retrieved features, which training starts from), and the converted wave."""
-        output = self.converter(batch.retrieved, batch.prompt, batch.prompt_frames)
+        output = self.forward(batch)
         metrics = {
             "features": F.l1_loss(output.float(), batch.features),
             "retrieved": F.l1_loss(batch.retrieved, batch.features),
@@ -124,7 +147,7 @@ class ConverterTraining(TrainingStage[ConverterStage]):
         if self.speaker_loss is None:
             return metrics, None
         wave = self.vocoder(output)
-        return metrics | {"cosine": self.speaker_loss(wave, prompt_waves(batch))["cosine"]}, wave[0]
+        return metrics | {"cosine": self.speaker_loss(list(wave), prompt_waves(batch))["cosine"]}, wave[0]
 
     @property
     def exported(self) -> nn.Module:
@@ -155,14 +178,14 @@ class RevocoderTraining(VocoderTraining[RevocoderStage]):
     @classmethod
     def batch_spec(cls, options: RevocoderStage) -> BatchSpec:
         """B^_1, A_2 and audio of `context_frames`; the vocoder learns on `segment_frames` inside them."""
-        roles = frozenset({"audio", "retrieved", "prompt", "prompt_frames", "uniform"})
+        roles = frozenset({"audio", "frames", "retrieved", "prompt", "prompt_frames", "uniform"})
         prompts = prompt_range(options.prompt_min_s, options.prompt_max_s)
-        return BatchSpec(roles, options.context_frames, prompt_frames=prompts)
+        return BatchSpec(roles, options.context_frames, options.segment_frames, prompt_frames=prompts)
 
     def prepare(self, batch: Batch) -> Batch:
         """Converted features in the place of the real ones; in training a crop of them and of the audio."""
         with torch.no_grad():
-            converted = self.converter(batch.retrieved, batch.prompt, batch.prompt_frames).float()
+            converted = self.converter(batch.retrieved, batch.prompt, batch.prompt_frames, batch.frames).float()
         return crop_in_context(batch, converted, self.options.segment_frames)
 
 

@@ -43,18 +43,27 @@ class Disentangler(nn.Module):
         quantized, _ = self.quantizer(features)
         return quantized, features - quantized
 
-    def combine(self, quantized: Tensor, residual: Tensor, speaker: Tensor) -> Tensor:
+    def combine(self, quantized: Tensor, residual: Tensor, speaker: Tensor, own: Tensor | None = None) -> Tensor:
         """Q and R ``(B, T, D)`` of the source and s ``(B, D)`` of the target to H ``(B, T, D)``.
 
-        Linear in its three arguments together, up to the biases.
+        ``own`` ``(B, D)`` is the mean of R over the source's speech, if R is padded. Linear in its arguments together, up to
+        the biases.
         """
+        own = residual.mean(dim=1) if own is None else own
         hidden = self.content(quantized.transpose(1, 2))  # (B, D - variation_dim, T)
         if self.variation is not None:
-            variation = self.variation((residual - residual.mean(dim=1, keepdim=True)).transpose(1, 2))
+            variation = self.variation((residual - own[:, None]).transpose(1, 2))
             hidden = torch.cat([hidden, variation], dim=1)
         return (hidden + self.speaker(speaker.unsqueeze(-1))).transpose(1, 2)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Resynthesis: S ``(B, T, D)`` to H ``(B, T, D)``, everything from one utterance."""
+    def forward(self, features: Tensor, frames: Tensor | None = None) -> Tensor:
+        """Resynthesis: S ``(B, T, D)`` to H ``(B, T, D)``, everything from one utterance.
+
+        ``frames`` ``(B,)``: how many frames are speech, where not all are.
+        """
         quantized, residual = self.split(features)
-        return self.combine(quantized, residual, residual.mean(dim=1))
+        if frames is None:
+            return self.combine(quantized, residual, residual.mean(dim=1))
+        is_speech = torch.arange(features.shape[1], device=features.device) < frames[:, None]
+        own = (residual * is_speech[..., None]).sum(dim=1) / frames[:, None]
+        return self.combine(quantized, residual, own, own)

@@ -48,7 +48,8 @@ class ResynthesisTraining(VocoderTraining[ResynthesisStage]):
     @classmethod
     def batch_spec(cls, options: ResynthesisStage) -> BatchSpec:
         """Features and audio of `context_frames`; the generator learns on `segment_frames` inside them."""
-        return BatchSpec(frozenset({"features", "audio", "uniform"}), options.context_frames)
+        roles = frozenset({"features", "frames", "audio", "uniform"})
+        return BatchSpec(roles, options.context_frames, options.segment_frames)
 
     def load_generator(self) -> None:
         """A vocoder's generator, or that of another QR-VC; the latter's disentangler too, if it has the same parts."""
@@ -78,7 +79,7 @@ class ResynthesisTraining(VocoderTraining[ResynthesisStage]):
 
     def prepare(self, batch: Batch) -> Batch:
         """H ``(B, C, D)`` in the place of S; in training a crop of it and of the audio."""
-        return crop_in_context(batch, self.disentangler(batch.features), self.options.segment_frames)
+        return crop_in_context(batch, self.disentangler(batch.features, batch.frames), self.options.segment_frames)
 
     @property
     def exported(self) -> nn.Module:

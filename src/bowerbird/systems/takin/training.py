@@ -42,6 +42,7 @@ from bowerbird.systems.takin.recognizer import PpgTraining
 from bowerbird.systems.vocoder.training import Synthesis, VocoderTraining
 
 AUXILIARY = frozenset({"phones", "speaker_embedding"})
+LEAST_FRAMES = 25  # half a second: shorter utterances are left out
 
 
 class ContentTraining(VocoderTraining[ContentStage]):
@@ -129,9 +130,10 @@ class FlowTraining(TrainingStage[FlowStage]):
     @classmethod
     def batch_spec(cls, options: FlowStage) -> BatchSpec:
         """Features and mels, a reference's mels; phones and speaker embeddings, where they are given."""
-        roles = frozenset({"features", "mels", "prompt_frames", "prompt_mels", "uniform"})
+        roles = frozenset({"features", "frames", "mels", "prompt_frames", "prompt_mels", "uniform"})
         prompts = prompt_range(options.prompt_min_s, options.prompt_max_s)
-        return BatchSpec(roles, options.segment_frames, optional=AUXILIARY, prompt_frames=prompts)
+        least = min(LEAST_FRAMES, options.segment_frames)
+        return BatchSpec(roles, options.segment_frames, least, AUXILIARY, prompts)
 
     def updates(self, step: int) -> tuple[str, ...]:
         """Every step moves the whole model."""
@@ -157,13 +159,17 @@ class FlowTraining(TrainingStage[FlowStage]):
 
     def condition(self, batch: Batch) -> tuple[Condition, Tensor]:
         """What v of a batch is conditioned on, and the content encoder's commitment."""
-        frames = mel_frames(batch.prompt_frames, frame_rate(self.inputs.auxiliary.get("mels", {})))
+        frames = self._mel_frames(batch.prompt_frames)
         reference = Reference(normalize(batch.prompt_mels), frames, batch.get("speaker_embedding"))
         return self.model.condition(batch.features, batch.get("phones"), reference, batch.mels.shape[1])
 
+    def _mel_frames(self, frames: Tensor) -> Tensor:
+        """Frames ``(B,)`` of the mels that stand for ``frames`` ``(B,)`` of the features."""
+        return mel_frames(frames, frame_rate(self.inputs.auxiliary.get("mels", {})))
+
     def losses(self, update: str, batch: Batch, output: Prediction, step: int) -> dict[str, Tensor]:
         """The flow's loss and the commitment."""
-        flow = flow_loss(output.velocity, output.target)
+        flow = flow_loss(output.velocity, output.target, self._mel_frames(batch.frames))
         total = flow + self.options.vq_weight * output.commitment
         return {"total": total, "flow": flow, "commitment": output.commitment}
 
