@@ -89,5 +89,7 @@ class KnnvcExperiment(ExperimentBase, SearchOptions):
         return "control" if self.retrieval == "random" else "system"
 
     def title(self, pair_methods: Mapping[str, str]) -> str:
-        """The paper, or what the control does."""
-        return super().title(pair_methods) + (", random retrieval" if self.retrieval == "random" else "")
+        """The paper, whether it is more than the paper, and what the control does."""
+        more = self.search or self.context or self.continuity or self.detail or self.needs_world
+        extended = ", with keys and values" if more else ""
+        return super().title(pair_methods) + extended + (", random retrieval" if self.retrieval == "random" else "")
