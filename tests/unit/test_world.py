@@ -13,7 +13,7 @@ from bowerbird.config.sections.features import FeaturesConfig
 from bowerbird.encoders.extractors import open_extractor
 from bowerbird.nn import world
 from bowerbird.nn.mel import LogMel
-from bowerbird.nn.world_vocoder import WorldVocoder
+from bowerbird.nn.world_vocoder import WorldSynthesis, WorldVocoder
 from bowerbird.systems.knnvc.parameters import mean_pitch, refine, smooth, widen
 from bowerbird.systems.vocoder.synthesis import load_vocoder
 
@@ -130,3 +130,20 @@ def test_the_spread_is_restored_by_its_share() -> None:
     assert deviation(widen(narrow, wide, 1.0)) == pytest.approx(deviation(wide), rel=1e-4)
     assert deviation(widen(narrow, wide, 0.0)) == pytest.approx(deviation(narrow), rel=1e-4)
     assert widen(narrow, wide, 1.0).reshape(-1, 60).mean(0) == pytest.approx(narrow.reshape(-1, 60).mean(0), abs=1e-4)
+
+
+def test_a_rendered_wave_is_close_to_worlds_and_gradients_reach_the_envelope() -> None:
+    wave = sawtooth(1.0, 140.0) * np.where(np.arange(16_000) < 8000, 1.0, 0.3)
+    wave = (wave + 0.002 * np.random.default_rng(0).normal(size=16_000)).astype(np.float32)
+    rows = torch.from_numpy(world.analyze(wave))[None].requires_grad_(True)
+    synthesis, mel = WorldSynthesis().eval(), LogMel()
+    rendered = synthesis(rows)
+    played = torch.from_numpy(world.synthesize(rows[0].detach().numpy()))[None]
+    assert rendered.shape == played.shape
+    ours, theirs = (mel(sound)[0, 2:-2] for sound in (rendered.detach(), played))
+    assert float((ours - theirs).abs().mean()) < 0.35  # nepers; of noise against noise, 0.3
+    assert float(rendered.std() / played.std()) == pytest.approx(1.0, abs=0.15)
+    mel(rendered).mean().backward()
+    assert rows.grad is not None
+    assert (rows.grad[..., world.ENVELOPE].abs() > 0).float().mean() > 0.9
+    assert not rows.grad[..., world.PITCH].any() and not rows.grad[..., world.VOICING].any()

@@ -77,9 +77,7 @@ class SourceFilter(nn.Module):
         bank = torchaudio.functional.melscale_fbanks(FILTER_FFT // 2 + 1, 0.0, SAMPLE_RATE / 2, BANDS, SAMPLE_RATE)
         self.register_buffer("spread", _interpolation(bank), persistent=False)
         self.register_buffer("window", torch.hann_window(4 * FILTER_HOP), persistent=False)
-        fold = torch.zeros(FILTER_FFT)
-        fold[0], fold[1 : FILTER_FFT // 2], fold[FILTER_FFT // 2] = 1, 2, 1
-        self.register_buffer("fold", fold, persistent=False)
+        self.register_buffer("fold", cepstral_fold(), persistent=False)
 
     @property
     def context_frames(self) -> int:
@@ -120,31 +118,48 @@ class SourceFilter(nn.Module):
         ``envelope (B, T, BANDS)`` holds the filters' log magnitudes.
         """
         envelope = F.interpolate(envelope.transpose(1, 2), scale_factor=HOP / FILTER_HOP, mode="linear").transpose(1, 2)
-        response = self.minimum_phase(envelope @ self.spread)  # (B, 2 T, bins)
-        edge = FILTER_HOP * 3 // 2
-        windows = F.pad(source, (edge, edge)).unfold(-1, 4 * FILTER_HOP, FILTER_HOP) * self.window
-        filtered = torch.fft.irfft(torch.fft.rfft(windows, FILTER_FFT) * response, FILTER_FFT)
-        padded = F.pad(filtered, (0, -FILTER_FFT % FILTER_HOP))
-        count, samples = windows.shape[1], slice(edge, edge + source.shape[-1])
-        # a sample lies in four windows that add up to 2, and in fewer at both ends
-        weight = overlap_add(self.window.expand(1, count, -1), FILTER_HOP)[:, samples]
-        return overlap_add(padded, FILTER_HOP)[:, samples] / weight
-
-    def minimum_phase(self, log_magnitude: Tensor) -> Tensor:
-        """The complex response ``(..., bins)`` of ``log_magnitude (..., bins)``, by folding its cepstrum."""
-        cepstrum = torch.fft.irfft(log_magnitude, FILTER_FFT)
-        folded = torch.fft.rfft(cepstrum * self.fold)
-        return torch.polar(folded.real.clamp_max(8.0).exp(), folded.imag)
+        return filter_in_windows(source, minimum_phase(envelope @ self.spread, self.fold), self.window)
 
 
-def pulse_train(pitch: Tensor, voiced: Tensor) -> Tensor:
+def filter_in_windows(source: Tensor, response: Tensor, window: Tensor) -> Tensor:
+    """A source ``(B, N)`` through complex responses ``(B, 2 T, bins)``, one every 10 ms, overlap-added: ``(B, N)``.
+
+    ``window`` is a Hann window ``(640,)``.
+    """
+    edge = FILTER_HOP * 3 // 2
+    windows = F.pad(source, (edge, edge)).unfold(-1, 4 * FILTER_HOP, FILTER_HOP) * window
+    filtered = torch.fft.irfft(torch.fft.rfft(windows, FILTER_FFT) * response, FILTER_FFT)
+    padded = F.pad(filtered, (0, -FILTER_FFT % FILTER_HOP))
+    count, samples = windows.shape[1], slice(edge, edge + source.shape[-1])
+    # a sample lies in four windows that add up to 2, and in fewer at both ends
+    weight = overlap_add(window.expand(1, count, -1), FILTER_HOP)[:, samples]
+    return overlap_add(padded, FILTER_HOP)[:, samples] / weight
+
+
+def minimum_phase(log_magnitude: Tensor, fold: Tensor) -> Tensor:
+    """The complex response ``(..., bins)`` of ``log_magnitude (..., bins)``, by folding its cepstrum with weights ``fold (1024,)``."""
+    cepstrum = torch.fft.irfft(log_magnitude, FILTER_FFT)
+    folded = torch.fft.rfft(cepstrum * fold)
+    return torch.polar(folded.real.clamp_max(8.0).exp(), folded.imag)
+
+
+def cepstral_fold() -> Tensor:
+    """Weights ``(1024,)`` that make a cepstrum that of minimum phase."""
+    fold = torch.zeros(FILTER_FFT)
+    fold[0], fold[1 : FILTER_FFT // 2], fold[FILTER_FFT // 2] = 1, 2, 1
+    return fold
+
+
+def pulse_train(pitch: Tensor, voiced: Tensor, hop: int = HOP) -> Tensor:
     """A band-limited pulse train ``(B, N)`` of ``pitch (B, T)`` in Hz, of unit power where ``voiced (B, T)`` is 1.
+
+    A value of pitch stands for ``hop`` samples.
 
     Pulses are sums of all harmonics up to the Nyquist frequency, in closed form (Dirichlet kernel).
     """
     with torch.no_grad():
-        hz = F.interpolate(pitch.double().unsqueeze(1), scale_factor=HOP, mode="linear").squeeze(1)
-        on = F.interpolate(voiced.float().unsqueeze(1), scale_factor=HOP, mode="linear").squeeze(1)
+        hz = F.interpolate(pitch.double().unsqueeze(1), scale_factor=hop, mode="linear").squeeze(1)
+        on = F.interpolate(voiced.float().unsqueeze(1), scale_factor=hop, mode="linear").squeeze(1)
         phase = (hz / SAMPLE_RATE).cumsum(-1).frac()
         count = (SAMPLE_RATE / 2 / hz).floor()
         below = (torch.pi * phase).sin()

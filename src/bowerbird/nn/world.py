@@ -98,6 +98,13 @@ def synthesize(rows: np.ndarray) -> np.ndarray:
     return wave[: HOP * len(rows)].astype(np.float32)
 
 
+def envelope_decoding() -> np.ndarray:
+    """The matrix ``(60, 513)`` that coded envelopes are multiplied by to give logarithms of power: WORLD's decoding is linear."""
+    pyworld = _program()
+    size = pyworld.get_cheaptrick_fft_size(SAMPLE_RATE)
+    return np.asarray(np.log(pyworld.decode_spectral_envelope(np.eye(CODED), SAMPLE_RATE, size)))
+
+
 def subframes(rows: np.ndarray, part: slice) -> np.ndarray:
     """The values of one part by subframe, ``(4 T, n)``, of ``rows (T, 252)``."""
     return rows[:, part].reshape(SUBFRAMES * len(rows), -1)

@@ -12,8 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bowerbird.audio import SAMPLE_RATE
 from bowerbird.nn import world
+from bowerbird.nn.sourcefilter import (
+    FILTER_FFT,
+    FILTER_HOP,
+    cepstral_fold,
+    filter_in_windows,
+    minimum_phase,
+    pulse_train,
+)
 
+BAND_HZ = 3000.0  # of the one aperiodicity that WORLD codes at 16 kHz
 KERNEL = 5
 HALF = KERNEL // 2
 
@@ -22,6 +32,17 @@ class WorldSynthesis(nn.Module):
     """WORLD alone: features that are its parameters to waves. It has no weights."""
 
     context_frames = 0
+    decoding: Tensor  # (60, 513): coded envelopes to log power, which is linear
+    window: Tensor  # (640,)
+    fold: Tensor  # (1024,)
+    hertz: Tensor  # (513,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("decoding", torch.from_numpy(world.envelope_decoding()).float(), persistent=False)
+        self.register_buffer("window", torch.hann_window(4 * FILTER_HOP), persistent=False)
+        self.register_buffer("fold", cepstral_fold(), persistent=False)
+        self.register_buffer("hertz", torch.linspace(0, SAMPLE_RATE / 2, FILTER_FFT // 2 + 1), persistent=False)
 
     def encode(self, features: Tensor) -> Tensor:
         """Parameters ``(B, T, 252)`` as they are."""
@@ -33,8 +54,40 @@ class WorldSynthesis(nn.Module):
         return torch.stack(waves).to(encoded.device)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features ``(B, T, D)`` to waves ``(B, N)``. Nothing flows back through it: WORLD is no network."""
-        return self.synthesize(self.encode(features))
+        """Features ``(B, T, D)`` to waves ``(B, N)`` close to WORLD's, through which gradients flow back to envelopes and breath.
+
+        For losses on waves: a pulse train and noise through filters of the envelope, ten milliseconds each.
+        """
+        with torch.autocast(features.device.type, enabled=False):
+            return self.render(self.encode(features.float()))
+
+    def render(self, parameters: Tensor) -> Tensor:
+        """Parameters ``(B, T, 252)`` to waves ``(B, N)``; the noise is the same at every call in evaluation."""
+        batch = len(parameters)
+        voicing, pitch = (parameters[..., part].reshape(batch, -1) for part in (world.VOICING, world.PITCH))
+        pulses = pulse_train(pitch.exp().clamp(30.0, 1000.0), (voicing > 0.5).float(), world.SUBHOP)
+        generator = None if self.training else torch.Generator(pulses.device).manual_seed(0)
+        noise = torch.randn(pulses.shape[-1], generator=generator, device=pulses.device).expand_as(pulses)
+        # two subframes of 5 ms to a filter of 10 ms
+        coded = parameters[..., world.ENVELOPE].reshape(batch, -1, 2, world.CODED).mean(dim=2)
+        magnitude = 0.5 * coded @ self.decoding  # (B, 2 T, bins), of logarithms
+        decibels = parameters[..., world.APERIODICITY].reshape(batch, -1, 2).mean(dim=2, keepdim=True).clamp(-60.0, 0.0)
+        share = self._noise_share(decibels, voicing.reshape(batch, -1, 2).mean(dim=2, keepdim=True))
+        sounds = []
+        for source, part in ((pulses, 1 - share), (noise, share)):
+            response = minimum_phase(magnitude + 0.5 * part.clamp_min(1.0e-6).log(), self.fold)
+            sounds.append(filter_in_windows(source, response, self.window))
+        return sounds[0] + sounds[1]
+
+    def _noise_share(self, decibels: Tensor, voicing: Tensor) -> Tensor:
+        """Share of noise in the power ``(B, F, bins)``, of aperiodicity at 3 kHz and voicing ``(B, F, 1)``.
+
+        In decibels a line from -60 at 0 Hz over 3 kHz to 0 at 8 kHz, as WORLD decodes it; all of it where nothing is voiced.
+        """
+        low = -60.0 + (decibels + 60.0) * self.hertz / BAND_HZ
+        high = decibels * (SAMPLE_RATE / 2 - self.hertz) / (SAMPLE_RATE / 2 - BAND_HZ)
+        share = 10 ** (torch.where(self.hertz < BAND_HZ, low, high) / 10)
+        return torch.where(voicing > 0.5, share, torch.ones_like(share))
 
 
 class ResidualBlock(nn.Module):
