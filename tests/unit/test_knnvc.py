@@ -12,6 +12,7 @@ from bowerbird.config.loading import parse_config
 from bowerbird.config.systems.knnvc import KnnvcExperiment
 from bowerbird.errors import BowerbirdError
 from bowerbird.nn import world
+from bowerbird.stages.conversion import files
 from bowerbird.systems.base import Utterance
 from bowerbird.systems.knnvc.retrieval import APART, own_neighbors
 from bowerbird.systems.knnvc.system import KnnVC
@@ -124,3 +125,21 @@ def test_what_cannot_be_searched_or_kept_is_said(options: dict, message: str) ->
 def test_a_name_alone_is_a_space_of_weight_one(tmp_path: Path) -> None:
     config = parse_config(study(search="mel"))
     assert config.experiments["knnvc"].key_weights() == {"mel": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("recognizer", "features", "searched"), [("whisper-base", "world", ["keys"]), ("pocketsphinx", "nano", [])]
+)
+def test_files_are_converted_with_what_is_installed(
+    recognizer: str,
+    features: str,
+    searched: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(files, "installed_recognizer", lambda: recognizer)
+    plan = files.plan_system("knnvc", None, "")
+    assert plan.read == {"features": [features], "search_keys": searched}
+    assert set(plan.features) == {features, *searched}
+    assert plan.models["vocoder"].is_dir()
+    assert ("pip install 'bowerbird[asr]'" in caplog.text) == (recognizer == "pocketsphinx")

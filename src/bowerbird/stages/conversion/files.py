@@ -19,6 +19,7 @@ from bowerbird.config.base import Variant
 from bowerbird.config.graph import Graph
 from bowerbird.config.paths import bundled
 from bowerbird.config.sections.conversion import ConversionConfig
+from bowerbird.config.sections.evaluation import INSTALL_WHISPER, installed_recognizer
 from bowerbird.config.sections.features import FeaturesConfig
 from bowerbird.config.sections.runtime import RuntimeConfig
 from bowerbird.config.study import Config
@@ -40,7 +41,7 @@ MIN_SOURCE_S, MIN_VOICE_S = 0.1, 1.0
 MIN_RMS = 1e-4  # -80 dB of full scale: quieter is silence
 logger = logging.getLogger(__name__)
 
-BUNDLED = {"knnvc": KnnvcExperiment(vocoder="bundled:nano-vocoder")}  # systems whose models come with the package
+BUNDLED = ("knnvc",)  # systems whose models come with the package
 
 
 def convert(
@@ -146,13 +147,11 @@ class ConversionPlan:
 def plan_system(system: str, run: Path | None, name: str) -> ConversionPlan:
     """The system to convert with: the bundled models, or those of an experiment of a run."""
     if run is None:
-        chosen = None if name else BUNDLED.get(system)
-        if chosen is None:
+        if name or system not in BUNDLED:
             given = f"--experiment {name}" if name else f"--system {system}"
             known = ", ".join(BUNDLED)
             raise BowerbirdError(f"{given}: needs --run FOLDER, a run that trained it (only {known} comes bundled)")
-        models = {"vocoder": Path(bundled(chosen.vocoder))}
-        return ConversionPlan(chosen, models, {chosen.features: FeaturesConfig()}, {"features": [chosen.features]})
+        return plan_bundled()
     graph = Graph.of_run(run)
     key = choose_experiment(graph.config, run, system, name)
     experiment = graph.config.experiments[key]
@@ -173,6 +172,21 @@ def plan_system(system: str, run: Path | None, name: str) -> ConversionPlan:
     return ConversionPlan(
         experiment, models, {name: graph.models.located(graph.config.features[name]) for name in sorted(used)}, read
     )
+
+
+def plan_bundled() -> ConversionPlan:
+    """kNN-VC with the bundled models: as in the demo where Whisper base is installed, else on the nano encoder alone."""
+    if installed_recognizer() == "whisper-base":
+        experiment = KnnvcExperiment(size="nano", features="world", search={"keys": 1.0}, vocoder="bundled:world")
+        keys = FeaturesConfig(kind="phonetic", encoder="bundled:nano-key", head="keys")
+        features = {"world": FeaturesConfig(encoder="world"), "keys": keys}
+    else:
+        logger.warning(
+            "Whisper base is not installed: kNN-VC on nano-encoder, which loses most words; %s", INSTALL_WHISPER
+        )
+        experiment, features = KnnvcExperiment(vocoder="bundled:nano-vocoder"), {"nano": FeaturesConfig()}
+    read = {"features": [experiment.features], "search_keys": list(experiment.search)}
+    return ConversionPlan(experiment, {"vocoder": Path(bundled(experiment.vocoder))}, features, read)
 
 
 def choose_experiment(config: Config, run: Path, system: str, name: str) -> str:
