@@ -3,9 +3,9 @@
     python benchmarks/quality.py --run results/demo [--trials 16]
     python benchmarks/quality.py --data /path/to/librispeech-mini
 
-The first prints of each experiment the mean of both scores, the gap to the recordings (the anchor ground-truth), and seconds of one
-core per trial. The second takes the first window of each test recording that fills one, and pieces of it: the score of a piece
-followed by zeros, and of a piece repeated until it fills the window, against the score of the whole window.
+Prints of each experiment the mean of both scores, the gap to the recordings (the anchor ground-truth), and seconds of one
+core per trial; with --data, of the first window of each test recording that fills one, and of pieces of it, the score of a piece
+followed by zeros, and of a piece repeated until it fills the window, against that of the whole window.
 """
 
 from __future__ import annotations

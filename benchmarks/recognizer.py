@@ -3,7 +3,7 @@
     python benchmarks/recognizer.py --data /path/to/librispeech-mini
 
 Three lists of speech: the recordings of the test speakers, the same with noise 3 dB below the speech, and all recordings of a
-speaker joined, a minute or more. Three tables of word error rates and insertions:
+speaker joined, a minute or more. Prints three tables of word error rates and insertions:
 
 * whisper-base beside moonshine-base, the latter where it is in the cache (`workflow/fetch_moonshine`); time in seconds per second
   of speech, on one thread, of one run;

@@ -517,7 +517,7 @@ def test_steps_of_the_sampler_are_beside_what_they_cost(run: Path, tmp_path: Pat
     ]
     report = write(part, tmp_path / "report", players=0)
     text = Page(report).text
-    assert "Steps of the sampler" in text and "takin, w = 0.7, 10 s midpoint 5 20 " in text
+    assert "Steps of the sampler" in text and "takin, w = 0.7, all of the reference midpoint 5 20 " in text
     assert "real-time factor of the flow over the sampler's steps" in text
     rows = re.findall(r'<tr><th scope="row">([\w-]+)</th><td>takin, w', report.read_text(encoding="utf-8"))
     assert rows == ["takin-5", "takin", "takin-midpoint"]

@@ -87,7 +87,7 @@ def read_table(path: str | os.PathLike[str], columns: Sequence[str] | None = Non
         raise BowerbirdError(f"{path}: no such table; run the stage that writes it first")
     try:
         table = pq.read_table(path, columns=list(columns) if columns else None)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:  # a damaged file may ask for what Arrow has not implemented
         raise BowerbirdError(f"{path}: not a readable Parquet file ({error}); delete it and run again") from error
     frame = table.to_pandas(types_mapper=None)
     for name in table.schema.names:
@@ -98,7 +98,10 @@ def read_table(path: str | os.PathLike[str], columns: Sequence[str] | None = Non
 
 def read_identity(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The identity record (and extra values) embedded in a Parquet table; {} if it has none."""
-    metadata = pq.read_schema(path).metadata or {}
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except pa.ArrowException as error:
+        raise BowerbirdError(f"{path}: not a readable Parquet file ({error}); delete it and run again") from error
     return json.loads(metadata[IDENTITY_KEY]) if IDENTITY_KEY in metadata else {}
 
 
