@@ -41,8 +41,6 @@ MIN_SOURCE_S, MIN_VOICE_S = 0.1, 1.0
 MIN_RMS = 1e-4  # -80 dB of full scale: quieter is silence
 logger = logging.getLogger(__name__)
 
-BUNDLED = ("knnvc",)  # systems whose models come with the package
-
 
 def convert(
     source: Path,
@@ -147,11 +145,12 @@ class ConversionPlan:
 def plan_system(system: str, run: Path | None, name: str) -> ConversionPlan:
     """The system to convert with: the bundled models, or those of an experiment of a run."""
     if run is None:
-        if name or system not in BUNDLED:
+        plan = None if name else BUNDLED.get(system)
+        if plan is None:
             given = f"--experiment {name}" if name else f"--system {system}"
             known = ", ".join(BUNDLED)
             raise BowerbirdError(f"{given}: needs --run FOLDER, a run that trained it (only {known} comes bundled)")
-        return plan_bundled()
+        return plan()
     graph = Graph.of_run(run)
     key = choose_experiment(graph.config, run, system, name)
     experiment = graph.config.experiments[key]
@@ -187,6 +186,9 @@ def plan_bundled() -> ConversionPlan:
         experiment, features = KnnvcExperiment(vocoder="bundled:nano-vocoder"), {"nano": FeaturesConfig()}
     read = {"features": [experiment.features], "search_keys": list(experiment.search)}
     return ConversionPlan(experiment, {"vocoder": Path(bundled(experiment.vocoder))}, features, read)
+
+
+BUNDLED = {"knnvc": plan_bundled}  # systems whose models come with the package
 
 
 def choose_experiment(config: Config, run: Path, system: str, name: str) -> str:
