@@ -264,6 +264,7 @@ def recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     encoder = SimpleNamespace(extract=extract, describe=lambda: {"weights_sha256": "0" * 64})
     monkeypatch.setattr(files, "load_extractor", lambda *_: encoder)
     monkeypatch.setattr(files, "bundled", lambda spec: str(vocoder))
+    monkeypatch.setattr(files, "installed_recognizer", lambda: "pocketsphinx")  # one encoder, one space
     one, two = voice(110, 2.0, 0), voice(190, 3.0, 1)
     soundfile.write(tmp_path / "in.wav", np.stack([one, one], axis=1), 44100)
     soundfile.write(tmp_path / "voice.flac", two, 16000)
