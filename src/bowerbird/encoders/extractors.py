@@ -23,18 +23,18 @@ from torch import Tensor
 from bowerbird.audio import SAMPLE_RATE
 from bowerbird.config.sections.features import GE2E, FeaturesConfig
 from bowerbird.encoders.checkpoint import TRANSFORMERS, Checkpoint, find_checkpoint
+from bowerbird.encoders.definition import Definition
 from bowerbird.encoders.phone_head import PhoneReader
 from bowerbird.encoders.phonetic import find_phonetic, load_phonetic
 from bowerbird.encoders.phonetic_base import PhoneticModel
 from bowerbird.encoders.selfsupervised import SelfSupervisedEncoder, load_encoder
 from bowerbird.encoders.speaker import load_speaker_encoder
-from bowerbird.encoders.spectral import SpectralEncoder, SpectrumDefinition, load_spectral
-from bowerbird.encoders.world import WorldDefinition, WorldEncoder
+from bowerbird.encoders.spectral import SpectralEncoder, load_spectral, spectrum_definition
+from bowerbird.encoders.world import DEFINITION as WORLD_DEFINITION
+from bowerbird.encoders.world import WorldEncoder
 from bowerbird.errors import BowerbirdError
 
 logger = logging.getLogger(__name__)
-
-Definition = Checkpoint | SpectrumDefinition | WorldDefinition  # what an encoder's features are determined by
 
 FLOAT16_MAX = float(np.finfo(np.float16).max)  # 65504
 
@@ -217,12 +217,12 @@ class FeatureExtractor:
 
 def _load_encoder(
     options: FeaturesConfig, key: str
-) -> tuple[Definition, SelfSupervisedEncoder | SpectralEncoder | WorldEncoder | PhoneticModel]:
+) -> tuple[Checkpoint | Definition, SelfSupervisedEncoder | SpectralEncoder | WorldEncoder | PhoneticModel]:
     """The encoder of a kind that gives frames, and what its weights are."""
     if options.kind == "spectrogram":
-        return SpectrumDefinition(options.encoder), load_spectral(options.encoder)
+        return spectrum_definition(options.encoder), load_spectral(options.encoder)
     if options.kind == "world":
-        return WorldDefinition(), WorldEncoder()
+        return WORLD_DEFINITION, WorldEncoder()
     if options.kind == "phonetic":
         return load_phonetic(options, key)
     checkpoint = find_checkpoint(options.model() or options.encoder, f"{key}.encoder", TRANSFORMERS)
@@ -312,9 +312,9 @@ def current_weights(options: FeaturesConfig) -> str:
     if reference is not None and reference.kind == "hub":
         return ""
     if options.kind == "spectrogram":
-        return SpectrumDefinition(options.encoder).weights_sha256
+        return spectrum_definition(options.encoder).weights_sha256
     if options.kind == "world":
-        return WorldDefinition().weights_sha256
+        return WORLD_DEFINITION.weights_sha256
     if options.kind == "speaker":
         return load_speaker_encoder(options.encoder).identity.weights_sha256
     if options.kind == "phonetic":

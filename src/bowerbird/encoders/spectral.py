@@ -9,9 +9,7 @@ Shapes: ``N`` samples, ``T`` frames, ``M`` bands or bins.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,6 +18,7 @@ import torchaudio
 from torch import Tensor, nn
 
 from bowerbird.audio import HOP, SAMPLE_RATE
+from bowerbird.encoders.definition import Definition
 from bowerbird.nn.mel import LogMagnitude, LogMel
 
 PUBLISHED_RATE, PUBLISHED_HOP = 24_000, 256  # of log-mel-24k
@@ -42,22 +41,9 @@ SPECTRA: Mapping[str, tuple[Callable[[], LogMel], str]] = {
 }
 
 
-@dataclass(frozen=True)
-class SpectrumDefinition:
-    """What stands where a model's files would: the hash of the definition says which spectrogram it is."""
-
-    name: str = "log-mel"
-    revision: str = ""
-
-    @property
-    def weights_sha256(self) -> str:
-        """SHA-256 of the definition's text."""
-        return hashlib.sha256(SPECTRA[self.name][1].encode()).hexdigest()
-
-    @property
-    def config_sha256(self) -> str:
-        """The same, as there is nothing else to know."""
-        return self.weights_sha256
+def spectrum_definition(name: str) -> Definition:
+    """The definition of the spectrogram ``name`` (a key of `SPECTRA`)."""
+    return Definition(name, SPECTRA[name][1])
 
 
 class SpectralEncoder(nn.Module):
@@ -105,7 +91,7 @@ class ResampledEncoder(SpectralEncoder):
 
 def frame_rate(params: Mapping[str, Any]) -> float:
     """Frames per second of features, by the parameters that their index records."""
-    is_resampled = params.get("weights_sha256") == SpectrumDefinition("log-mel-24k").weights_sha256
+    is_resampled = params.get("weights_sha256") == spectrum_definition("log-mel-24k").weights_sha256
     return PUBLISHED_RATE / PUBLISHED_HOP if is_resampled else SAMPLE_RATE / HOP
 
 

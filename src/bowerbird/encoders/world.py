@@ -5,38 +5,20 @@ See `bowerbird.nn.world` for what a frame holds. Utterances go through whole: th
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from bowerbird.audio import HOP
+from bowerbird.encoders.definition import Definition
 from bowerbird.nn import world
 
-DEFINITION = (
+DEFINITION = Definition(
+    "world",
     "world 1: 16000 Hz, 5 ms, dio and stonemask 60-450 Hz, cheaptrick, 60 coded values, d4c, 1 band; 4 subframes a frame: "
-    "envelopes, aperiodicities, voicings, log F0"
+    "envelopes, aperiodicities, voicings, log F0",
 )
-
-
-@dataclass(frozen=True)
-class WorldDefinition:
-    """What stands where a model's files would: the hash of the definition says which parameters they are."""
-
-    name: str = "world"
-    revision: str = ""
-
-    @property
-    def weights_sha256(self) -> str:
-        """SHA-256 of the definition's text."""
-        return hashlib.sha256(DEFINITION.encode()).hexdigest()
-
-    @property
-    def config_sha256(self) -> str:
-        """The same, as there is nothing else to know."""
-        return self.weights_sha256
 
 
 class WorldEncoder(nn.Module):
